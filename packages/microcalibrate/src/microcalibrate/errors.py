@@ -1,0 +1,65 @@
+"""What can go wrong, as types: each message says what, where, and the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class CalibrationError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidProblem(CalibrationError, ValueError):
+    """Weights, targets or estimate matrix do not form a calibration problem."""
+
+
+class InvalidWeights(InvalidProblem):
+    """Weights are missing, not finite, negative, or all zero."""
+
+
+class InvalidOption(CalibrationError, ValueError):
+    """An option has a value that cannot be honoured."""
+
+
+class InvalidTargetTable(InvalidProblem):
+    """A table of declared targets cannot be turned into columns of the estimate matrix."""
+
+
+class InvalidExpression(InvalidTargetTable):
+    """A filter is not an expression of the small language that target tables use."""
+
+
+class UnreadableFile(CalibrationError, OSError):
+    """A file is missing, damaged, or of a format that is not understood."""
+
+
+class UnwritableFile(CalibrationError, OSError):
+    """A file or folder cannot be written; nothing was left half written."""
+
+
+class MissingExtra(CalibrationError, ImportError):
+    """An optional library is needed; the message has the command that installs it."""
+
+
+class InfeasibleTargets(CalibrationError):
+    """Exact or banded targets cannot all hold within the bounds.
+
+    Attributes:
+        relaxation: Least change that makes the set feasible: target name to the extra tolerance
+            it needs, as a fraction of its scale.
+        conflict: Names of the targets that cannot hold together.
+        result: The weights of the relaxed problem, or None where none were asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        relaxation: dict[str, float],
+        conflict: tuple[str, ...],
+        result: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.relaxation = relaxation
+        self.conflict = conflict
+        self.result = result

@@ -1,0 +1,189 @@
+"""The engine: a primal-dual interior point method for every kind of calibration.
+
+For the program of `program.py`, with multipliers `z_lower, z_upper >= 0` of the bounds and prices
+`y` of the targets, the optimum satisfies
+
+    cost'(x) + G y - z_lower + z_upper = 0          (each x is a best response)
+    G.T x - b = compliance * y                      (each target is met, or pays for its miss)
+    z_lower * (x - lower) = z_upper * (upper - x) = 0
+
+where `G y` is what the targets charge each `x`. The method follows the path on which the products
+of the last line equal a common `mu`, as `mu` goes to zero. A Newton step on it, with the entries
+of `x` eliminated, leaves
+
+    (G.T @ diag(1 / theta) @ G + diag(compliance)) dy = right-hand side
+    theta = cost''(x) + z_lower / (x - lower) + z_upper / (upper - x)
+
+Predictor and corrector steps are Mehrotra's (1992), followed by one centrality correction of
+Gondzio (1996); primal and dual step lengths differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from microcalibrate.normal_equations import Vector, factor
+from microcalibrate.program import Program
+
+# How much of the way to the nearest bound a step may go.
+TO_THE_BOUNDARY = 0.995
+# Gondzio's correction: how much longer a step it aims at, and which complementarity products,
+# relative to their target, it leaves alone.
+LONGER_STEP = 0.3
+CENTRAL = (0.1, 10.0)
+
+
+class InteriorPoint:
+    """Iterates strictly within the bounds; see the module's text.
+
+    Attributes:
+        x: Ratios and slacks.
+        prices: Shape `(n_targets,)`.
+        step_length: The shorter of the last primal and dual steps.
+    """
+
+    name = "interior point"
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        n_targets = len(program.goal)
+        soft = ~program.is_hard
+        self.prices = np.zeros(n_targets)
+        self.step_length = 0.0
+
+        # Slacks start in the middle of their box, or just off the bound of a half-open one.
+        low, high = program.lower[program.n_ratios :], program.upper[program.n_ratios :]
+        middle = np.where(np.isfinite(low + high), 0.5 * (low + high), low + 1.0)
+        self.x = np.concatenate([program.start, middle])
+        self._look()
+
+        importance = np.where(soft, 1 / np.where(soft, program.compliance, 1.0), 1 / n_targets)
+        loss = 0.5 * float((importance * np.minimum(self.errors**2, 1e20)).sum())
+        product = max(loss, 1e-12) / program.n_ratios
+        self._below, self._above = self.x - program.lower, program.upper - self.x
+        self._z_below = product / self._below
+        self._z_above = product / self._above
+        # A slack with a price starts dual feasible: its multiplier is that price.
+        priced = np.flatnonzero(program.slack_price > 0) + program.n_ratios
+        self._z_below[priced] = program.slack_price[priced - program.n_ratios]
+        self._n_bounds = np.isfinite(program.lower).sum() + np.isfinite(program.upper).sum()
+
+    def _look(self) -> None:
+        self.gradient = self._program.gradient(self.prices)
+        self.errors = self._program.errors(self.x)
+
+    def step(self) -> bool:
+        """Take one predictor–corrector step.
+
+        Returns:
+            False if no step could be computed: the numbers have run out of digits.
+        """
+        program = self._program
+        below, above, z_below, z_above = self._below, self._above, self._z_below, self._z_above
+        with np.errstate(over="ignore", invalid="ignore"):
+            inverse_theta = 1 / (program.cost_curvature(self.x) + z_below / below + z_above / above)
+            pull = program.cost_slope(self.x) + self.gradient
+            missing = self.errors - program.compliance * self.prices
+        n = program.n_ratios
+        slack_diagonal = np.bincount(
+            program.slack_target, inverse_theta[n:], minlength=len(self.prices)
+        )
+        try:
+            solve = factor(program.columns, inverse_theta[:n], program.compliance + slack_diagonal)
+        except np.linalg.LinAlgError:
+            return False
+
+        def direction(product_below: Vector | float, product_above: Vector | float) -> _Step:
+            """Newton's step towards the given complementarity products."""
+            aim_below, aim_above = product_below / below, product_above / above
+            force = pull - aim_below + aim_above
+            d_prices = solve(missing - _transposed(program, force * inverse_theta))
+            d_x = -(force + program.gradient(d_prices)) * inverse_theta
+            return _Step(
+                d_prices,
+                d_x,
+                aim_below - z_below - z_below / below * d_x,
+                aim_above - z_above + z_above / above * d_x,
+            )
+
+        def lengths(step: _Step) -> tuple[float, float]:
+            """Longest primal and dual steps, at most 1, that stay within the bounds."""
+            primal = max(_most(-step.x, below), _most(step.x, above), 1.0)
+            dual = max(_most(-step.below, z_below), _most(-step.above, z_above), 1.0)
+            return 1 / primal, 1 / dual
+
+        n_bounds = max(self._n_bounds, 1)
+        mu = (_dot(below, z_below) + _dot(above, z_above)) / n_bounds
+        predictor = direction(0.0, 0.0)
+        primal, dual = lengths(predictor)
+        after = _dot(below + primal * predictor.x, z_below + dual * predictor.below) + _dot(
+            above - primal * predictor.x, z_above + dual * predictor.above
+        )
+        target = mu * (after / n_bounds / mu) ** 3 if mu > 0 else 0.0
+        aim_below = target - predictor.x * predictor.below
+        aim_above = target + predictor.x * predictor.above
+        best = direction(aim_below, aim_above)
+        primal, dual = lengths(best)
+
+        if target > 0 and min(primal, dual) < 0.99:
+            further = min(1.0, min(primal, dual) + LONGER_STEP)
+            aim_below = aim_below + _recentre(
+                (below + further * best.x) * (z_below + further * best.below), target
+            )
+            aim_above = aim_above + _recentre(
+                (above - further * best.x) * (z_above + further * best.above), target
+            )
+            corrected = direction(aim_below, aim_above)
+            lengths_corrected = lengths(corrected)
+            if sum(lengths_corrected) > primal + dual:
+                best, (primal, dual) = corrected, lengths_corrected
+
+        primal = min(1.0, TO_THE_BOUNDARY * primal) if primal < 1 else 1.0
+        dual = min(1.0, TO_THE_BOUNDARY * dual) if dual < 1 else 1.0
+        if not np.isfinite(best.prices).all() or not np.isfinite(best.x).all():
+            return False
+        self.x = self.x + primal * best.x
+        self._below, self._above = self.x - program.lower, program.upper - self.x
+        self.prices = self.prices + dual * best.prices
+        self._z_below = z_below + dual * best.below
+        self._z_above = z_above + dual * best.above
+        self.step_length = min(primal, dual)
+        self._look()
+        return bool((self._below > 0).all() and (self._above > 0).all())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Step:
+    """A direction in prices, in `x`, and in the multipliers of its bounds."""
+
+    prices: Vector
+    x: Vector
+    below: Vector
+    above: Vector
+
+
+def _transposed(program: Program, x: Vector) -> Vector:
+    """`G.T @ x`: what a change of `x` adds to the targets."""
+    return program.errors(x) + program.goal
+
+
+def _most(change: Vector, room: Vector) -> float:
+    """Largest `change / room`; where there is no bound, both are 0 or the room is infinite."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.fmax.reduce(change / room, initial=0.0))
+
+
+def _dot(room: Vector, multiplier: Vector) -> float:
+    """Sum of products; an infinite bound has no multiplier and adds nothing."""
+    with np.errstate(invalid="ignore"):
+        products = room * multiplier
+    return float(products[np.isfinite(products)].sum())
+
+
+def _recentre(products: Vector, target: float) -> Vector:
+    """What would bring outlying products back towards `target`, at most ten times it."""
+    low, high = CENTRAL
+    change = np.clip(products, low * target, high * target) - products
+    return np.where(np.isfinite(products), np.maximum(change, -high * target), 0.0)

@@ -1,0 +1,169 @@
+"""Scaled columns of a problem, and the one matrix that a Newton step needs: assemble, factor, solve.
+
+With `a_ij = x_ij * row_scale_i * column_scale_j`, a step of the engine solves
+
+    (A.T @ diag(record_weight) @ A + diag(diagonal)) @ step = right_hand_side
+
+Dense columns are multiplied by BLAS, sparse ones by the loops in `kernels`. No scaled copy of the
+estimate matrix is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.linalg as la
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+ROWS_A_BLOCK = 8_192
+# Note [Ridge]: columns may be collinear, and weights of records span many orders of magnitude, so
+# the matrix can be singular in floating point. A ridge of this size, relative to a unit diagonal,
+# makes it positive definite; the error it leaves is removed by the next step, which computes its
+# right-hand side afresh.
+FIRST_RIDGE = 1e-14
+LAST_RIDGE = 1e-4
+
+Solve = Callable[[Vector], Vector]
+
+
+class Columns(Protocol):
+    """A scaled estimate matrix `A`, shape `(n_records, n_targets)`, known by three products."""
+
+    column_scale: Vector
+
+    def product(self, prices: Vector) -> Vector:
+        """`A @ prices`, shape `(n_records,)`."""
+
+    def transposed_product(self, ratio: Vector) -> Vector:
+        """`A.T @ ratio`, shape `(n_targets,)`."""
+
+    def unscaled_gram(self, record_weight: Vector) -> Matrix:
+        """`A.T @ diag(record_weight) @ A` before column scaling; only the upper triangle counts."""
+
+
+def columns_of(matrix: Any, row_scale: Vector, column_scale: Vector) -> Columns:
+    """The scaled columns of an array or a CSR array, in the form that is fastest for it."""
+    kind = SparseColumns if sp.issparse(matrix) else DenseColumns
+    return kind(matrix, row_scale, column_scale)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseColumns:
+    """Columns held as an array `(n_records, n_targets)`."""
+
+    matrix: Matrix
+    row_scale: Vector
+    column_scale: Vector
+
+    def product(self, prices: Vector) -> Vector:
+        """See `Columns.product`."""
+        return np.asarray(self.row_scale * (self.matrix @ (self.column_scale * prices)))
+
+    def transposed_product(self, ratio: Vector) -> Vector:
+        """See `Columns.transposed_product`."""
+        return np.asarray(self.column_scale * (self.matrix.T @ (self.row_scale * ratio)))
+
+    def unscaled_gram(self, record_weight: Vector) -> Matrix:
+        """See `Columns.unscaled_gram`."""
+        root = self.row_scale * np.sqrt(record_weight)
+        total = np.zeros((self.matrix.shape[1],) * 2)
+        for start in range(0, len(root), ROWS_A_BLOCK):
+            rows = slice(start, start + ROWS_A_BLOCK)
+            block = self.matrix[rows] * root[rows, None]
+            total += block.T @ block
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class SparseColumns:
+    """Columns held as a CSR array with sorted indices."""
+
+    matrix: Any
+    row_scale: Vector
+    column_scale: Vector
+
+    def __post_init__(self) -> None:
+        # Imported here: compiling and loading numba costs a second that dense problems need not.
+        import numba
+
+        from microcalibrate import kernels
+
+        csr = self.matrix
+        arrays = (csr.indptr, csr.indices, csr.data)
+        panels = kernels.balanced_panels(
+            csr.indptr, csr.indices, csr.shape[1], numba.get_num_threads()
+        )
+        object.__setattr__(self, "_kernels", kernels)
+        object.__setattr__(self, "_arrays", arrays)
+        object.__setattr__(self, "_panels", panels)
+
+    _kernels: Any = None
+    _arrays: Any = None
+    _panels: Any = None
+
+    def product(self, prices: Vector) -> Vector:
+        """See `Columns.product`."""
+        out = self._kernels.sparse_product(*self._arrays, self.column_scale * prices)
+        out *= self.row_scale
+        return np.asarray(out)
+
+    def transposed_product(self, ratio: Vector) -> Vector:
+        """See `Columns.transposed_product`."""
+        out = self._kernels.sparse_transposed_product(
+            *self._arrays, self.row_scale * ratio, self.matrix.shape[1]
+        )
+        return np.asarray(self.column_scale * out)
+
+    def unscaled_gram(self, record_weight: Vector) -> Matrix:
+        """See `Columns.unscaled_gram`."""
+        gram = np.empty((self.matrix.shape[1],) * 2)
+        factor = self.row_scale**2 * record_weight
+        self._kernels.sparse_gram(*self._arrays, factor, self._panels, gram)
+        return gram
+
+
+def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
+    """Assemble and factor the normal equations by Cholesky; return what solves them.
+
+    Args:
+        columns: Scaled columns `A`.
+        record_weight: One non-negative factor per record, shape `(n_records,)`.
+        diagonal: Non-negative, added to the diagonal, shape `(n_targets,)`.
+
+    Returns:
+        A function from a right-hand side `(n_targets,)` to the solution.
+
+    Raises:
+        numpy.linalg.LinAlgError: If the matrix is not finite, or not positive semidefinite.
+
+    Examples:
+        >>> columns = columns_of(np.array([[1.0], [2.0]]), np.ones(2), np.ones(1))
+        >>> factor(columns, np.ones(2), np.array([1.0]))(np.array([12.0]))
+        array([2.])
+    """
+    gram = columns.unscaled_gram(record_weight)
+    full_diagonal = np.diagonal(gram) * columns.column_scale**2 + diagonal
+    if not np.isfinite(full_diagonal).all():
+        raise np.linalg.LinAlgError("normal equations are not finite")
+    unit = 1 / np.sqrt(np.where(full_diagonal > 0, full_diagonal, 1.0))
+    scale = columns.column_scale * unit
+    gram *= scale[:, None]
+    gram *= scale
+    ridge = FIRST_RIDGE
+    while ridge <= LAST_RIDGE:
+        np.fill_diagonal(gram, 1 + ridge)
+        try:
+            # The transposed view is in LAPACK's order: its lower triangle is our upper one.
+            triangle, _ = la.cho_factor(gram.T, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            ridge *= 100
+            continue
+        return lambda right: unit * la.cho_solve((triangle, True), unit * right, check_finite=False)
+    raise np.linalg.LinAlgError("normal equations are not positive semidefinite")

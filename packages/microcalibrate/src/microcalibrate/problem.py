@@ -1,0 +1,392 @@
+"""A calibration problem: checked once at the boundary, trusted from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from microcalibrate.errors import InvalidOption, InvalidProblem, InvalidWeights
+
+Vector = NDArray[np.float64]
+
+# A dense matrix with fewer non-zeros than this is worked on as a sparse one: above it BLAS wins.
+SPARSE_BELOW_DENSITY = 0.2
+ROWS_A_BLOCK = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Design weights, targets, and what each record adds to each target.
+
+    Build one with `Problem.build`, which checks everything.
+
+    Attributes:
+        design_weights: Shape `(n_records,)`, persons (or households) per record; zeros stay zero.
+        estimate_matrix: Shape `(n_records, n_targets)`: what a record adds to a target per unit
+            of weight. A float64 array or a CSR array with sorted indices.
+        targets: Shape `(n_targets,)`, in the targets' own units.
+        target_names: One name per target.
+        scales: Shape `(n_targets,)`, positive: an error of 1 is a miss of one scale.
+        tolerances: Shape `(n_targets,)`, as fractions of the scale: NaN is soft, 0 is exact.
+        importances: Shape `(n_targets,)`: weights of the squared errors of soft targets, sum 1.
+        min_ratio: Shape `(n_records,)`: least calibrated over design weight, may be -inf.
+        max_ratio: Shape `(n_records,)`: greatest calibrated over design weight, may be inf.
+    """
+
+    design_weights: Vector
+    estimate_matrix: Any
+    targets: Vector
+    target_names: tuple[str, ...]
+    scales: Vector
+    tolerances: Vector
+    importances: Vector
+    min_ratio: Vector
+    max_ratio: Vector
+
+    @property
+    def n_records(self) -> int:
+        """Number of records, those of weight zero included."""
+        return len(self.design_weights)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets."""
+        return len(self.targets)
+
+    @property
+    def is_soft(self) -> NDArray[np.bool_]:
+        """Which targets are soft, shape `(n_targets,)`."""
+        return np.isnan(self.tolerances)
+
+    def estimates(self, weights: Vector) -> Vector:
+        """What `weights` `(n_records,)` give for each target, shape `(n_targets,)`."""
+        return np.asarray(self.estimate_matrix.T @ weights, dtype=np.float64)
+
+    def errors(self, weights: Vector) -> Vector:
+        """`(estimates - targets) / scales`, shape `(n_targets,)`."""
+        return (self.estimates(weights) - self.targets) / self.scales
+
+    @classmethod
+    def build(
+        cls,
+        weights: Any,
+        targets: Any,
+        estimate_matrix: Any,
+        *,
+        target_names: Sequence[str] | None = None,
+        scales: Any = None,
+        tolerances: Any = None,
+        importances: Any = None,
+        min_weight_ratio: Any = 0.0,
+        max_weight_ratio: Any = None,
+    ) -> Problem:
+        """Check a problem and bring it into one form.
+
+        Args:
+            weights: Design weights, shape `(n_records,)`, finite and not negative.
+            targets: Shape `(n_targets,)`, or a mapping (dict, pandas Series) by target name.
+            estimate_matrix: DataFrame (pandas or polars; columns name the targets), array or
+                SciPy sparse matrix, shape `(n_records, n_targets)`. Never densified.
+            target_names: Names of the columns, where the matrix does not carry them.
+            scales: What an error of 1 means, per target; missing (or NaN) is `|target|`, and for
+                a zero target the design-weighted absolute total of its column.
+            tolerances: One number, a sequence, or a mapping by name, as fractions of the scale:
+                0 is exact, missing or NaN is soft.
+            importances: Sequence or mapping by name: how much each soft target counts, relative
+                to the others. Missing is 1.
+            min_weight_ratio: Least calibrated over design weight: a number, or one per record.
+            max_weight_ratio: Greatest calibrated over design weight; None is no bound.
+
+        Returns:
+            The problem, in float64.
+
+        Raises:
+            InvalidWeights: If weights are not finite, negative, or all zero.
+            InvalidProblem: If shapes disagree, a value is not finite, a name stands twice or is
+                not known, or a target has no record that contributes to it.
+            InvalidOption: If a tolerance, an importance or a bound is out of its range.
+
+        Examples:
+            >>> problem = Problem.build([1.0, 1.0], [3.0], [[1.0], [1.0]])
+            >>> problem.estimates(problem.design_weights)
+            array([2.])
+        """
+        design_weights = _checked_weights(weights)
+        matrix, column_names = _checked_matrix(estimate_matrix, len(design_weights), targets)
+        names = _checked_names(target_names, column_names, targets, matrix.shape[1])
+        values = _per_target(targets, names, "targets", None)
+        total = _absolute_totals(matrix, design_weights)
+        _check_support(values, total, names)
+
+        tolerance = _per_target(tolerances, names, "tolerances", np.nan)
+        if np.any(tolerance < 0) or np.any(np.isinf(tolerance)):
+            first = int(np.flatnonzero((tolerance < 0) | np.isinf(tolerance))[0])
+            raise InvalidOption(
+                f'tolerance of target "{names[first]}" is {tolerance[first]:g}. Give a fraction '
+                "of the target that is 0 (exact) or more, or leave it out (soft)."
+            )
+        importance = _per_target(importances, names, "importances", 1.0)
+        if not np.all(np.isfinite(importance) & (importance >= 0)):
+            first = int(np.flatnonzero(~(np.isfinite(importance) & (importance >= 0)))[0])
+            raise InvalidOption(
+                f'importance of target "{names[first]}" is {importance[first]:g}. Importances '
+                "must be finite and not negative."
+            )
+        soft = np.isnan(tolerance)
+        if soft.any() and importance[soft].sum() == 0:
+            raise InvalidOption("all importances of soft targets are zero: give one of them more.")
+
+        scale = _per_target(scales, names, "scales", np.nan)
+        natural = np.where(values != 0, np.abs(values), np.where(total > 0, total, 1.0))
+        scale = np.where(np.isnan(scale), natural, scale)
+        if not np.all(np.isfinite(scale) & (scale > 0)):
+            first = int(np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))[0])
+            raise InvalidOption(
+                f'scale of target "{names[first]}" is {scale[first]:g}. Scales must be positive.'
+            )
+        low, high = _checked_bounds(min_weight_ratio, max_weight_ratio, len(design_weights))
+        return cls(
+            design_weights=design_weights,
+            estimate_matrix=matrix,
+            targets=values,
+            target_names=names,
+            scales=scale,
+            tolerances=tolerance,
+            importances=np.where(soft, importance, 0) / max(importance[soft].sum(), 1e-300),
+            min_ratio=low,
+            max_ratio=high,
+        )
+
+
+def _checked_weights(weights: Any) -> Vector:
+    try:
+        array = np.array(weights, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidWeights(f"weights are not numbers: {error}") from error
+    if array.ndim != 1 or array.size == 0:
+        raise InvalidWeights(
+            f"weights have shape {array.shape}; give one weight per record, shape (n_records,)."
+        )
+    for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise InvalidWeights(
+                f"{int(bad.sum())} of {array.size} weights are {what}; the first is "
+                f"{array[first]:g} at record {first}. Drop or mend these records."
+            )
+    if not array.any():
+        raise InvalidWeights("all weights are zero: there is nothing to calibrate.")
+    return array
+
+
+def _checked_matrix(
+    estimate_matrix: Any, n_records: int, targets: Any
+) -> tuple[Any, tuple[str, ...] | None]:
+    names: tuple[str, ...] | None = None
+    if hasattr(estimate_matrix, "columns") and hasattr(estimate_matrix, "to_numpy"):
+        names = tuple(str(name) for name in estimate_matrix.columns)
+        array = _frame_values(estimate_matrix, names)
+    elif sp.issparse(estimate_matrix):
+        array = sp.csr_array(estimate_matrix)
+    else:
+        try:
+            array = np.asarray(estimate_matrix, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidProblem(f"the estimate matrix does not hold numbers: {error}") from error
+    if array.ndim != 2:
+        raise InvalidProblem(
+            f"the estimate matrix has {array.ndim} dimensions; it must have 2: "
+            "(n_records, n_targets)."
+        )
+    if array.shape[0] != n_records:
+        n_targets = len(targets) if hasattr(targets, "__len__") else None
+        turned = array.shape == (n_targets, n_records)
+        raise InvalidProblem(
+            f"the estimate matrix has shape {array.shape}, but there are {n_records} weights. "
+            + (
+                "It is the wrong way round: rows must be records; pass its transpose (`.T`)."
+                if turned
+                else "It must have one row per weight."
+            )
+        )
+    if array.shape[1] == 0:
+        raise InvalidProblem("the estimate matrix has no columns: give at least one target.")
+    return _in_working_form(array, names), names
+
+
+def _frame_values(frame: Any, names: tuple[str, ...]) -> NDArray[Any]:
+    """Values of a DataFrame as float64, naming the first column that is not numeric."""
+    try:
+        return np.asarray(frame.to_numpy(), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        for name, column in zip(names, frame.columns, strict=True):
+            try:
+                np.asarray(frame[column].to_numpy(), dtype=np.float64)
+            except (TypeError, ValueError):
+                raise InvalidProblem(
+                    f'column "{name}" of the estimate matrix does not hold numbers. Drop it, or '
+                    "turn it into 0/1 columns."
+                ) from error
+        raise InvalidProblem(f"the estimate matrix does not hold numbers: {error}") from error
+
+
+def _in_working_form(array: Any, names: tuple[str, ...] | None) -> Any:
+    """Float64, finite, sparse where that is faster: CSR with sorted indices, or an array."""
+    if not sp.issparse(array):
+        non_zero = 0
+        for start in range(0, array.shape[0], ROWS_A_BLOCK):
+            block = array[start : start + ROWS_A_BLOCK]
+            if not np.isfinite(block).all():
+                row, column = np.argwhere(~np.isfinite(block))[0]
+                _refuse_value(block[row, column], start + int(row), int(column), names)
+            non_zero += np.count_nonzero(block)
+        if array.size < 100_000 or non_zero >= SPARSE_BELOW_DENSITY * array.size:
+            return array
+        array = sp.csr_array(array)
+    matrix = sp.csr_array(array, dtype=np.float64)
+    if not matrix.has_sorted_indices or not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if not np.isfinite(matrix.data).all():
+        place = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
+        row = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
+        _refuse_value(matrix.data[place], row, int(matrix.indices[place]), names)
+    return matrix
+
+
+def _refuse_value(value: float, row: int, column: int, names: tuple[str, ...] | None) -> None:
+    label = f'"{names[column]}"' if names else str(column)
+    raise InvalidProblem(
+        f"the estimate matrix holds {value:g} at record {row}, column {label}. Fill in or drop "
+        "missing values before calibrating."
+    )
+
+
+def _checked_names(
+    given: Sequence[str] | None, columns: tuple[str, ...] | None, targets: Any, n_targets: int
+) -> tuple[str, ...]:
+    if given is not None:
+        names = tuple(str(name) for name in given)
+    elif columns is not None:
+        names = columns
+    elif isinstance(targets, Mapping) or hasattr(targets, "index") and hasattr(targets, "items"):
+        names = tuple(str(name) for name in targets.keys())  # noqa: SIM118  (a Series too)
+    else:
+        names = tuple(f"target_{column}" for column in range(n_targets))
+    if len(names) != n_targets:
+        raise InvalidProblem(
+            f"there are {len(names)} target names for {n_targets} columns of the estimate matrix."
+        )
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidProblem(f'target name "{name}" stands twice. Names must be unique.')
+        seen.add(name)
+    return names
+
+
+def _per_target(values: Any, names: tuple[str, ...], what: str, missing: float | None) -> Vector:
+    """One number per target, from a number, a sequence, a mapping by name, or nothing.
+
+    `missing` fills gaps of a mapping; where it is None every target must be given and finite.
+    """
+    if values is None and missing is not None:
+        return np.full(len(names), missing)
+    items = _mapping_items(values, names)
+    if items is not None:
+        unknown = [name for name in items if name not in set(names)]
+        if unknown:
+            raise InvalidProblem(
+                f'{what} name "{unknown[0]}", which is no column of the estimate matrix.'
+            )
+        if missing is None and (absent := [name for name in names if name not in items]):
+            raise InvalidProblem(
+                f'{what} have no value for "{absent[0]}" ({len(absent)} of {len(names)} missing).'
+            )
+        values = [items.get(name, missing) for name in names]
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidProblem(f"{what} are not numbers: {error}") from error
+    if array.ndim == 0 and missing is not None:
+        array = np.full(len(names), float(array))
+    if array.shape != (len(names),):
+        raise InvalidProblem(
+            f"{what} have shape {array.shape}, but the estimate matrix has {len(names)} columns."
+        )
+    if missing is None and not np.isfinite(array).all():
+        first = int(np.flatnonzero(~np.isfinite(array))[0])
+        raise InvalidProblem(
+            f'target "{names[first]}" is {array[first]:g}. Drop it, or give it a finite value.'
+        )
+    return array
+
+
+def _mapping_items(values: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """The values by name, for a dict or a labelled Series; None for anything else."""
+    if isinstance(values, Mapping):
+        return {str(name): value for name, value in values.items()}
+    if hasattr(values, "index") and hasattr(values, "items"):
+        items = {str(name): value for name, value in values.items()}
+        # A Series with its default index 0, 1, 2, … carries no names: its order counts.
+        if len(items) == len(values) and set(items) != {str(i) for i in range(len(items))}:
+            return items
+    return None
+
+
+def _absolute_totals(matrix: Any, design_weights: Vector) -> Vector:
+    """Design-weighted absolute total of each column, without a copy of the matrix."""
+    if sp.issparse(matrix):
+        return np.asarray(abs(matrix).T @ design_weights)
+    total = np.zeros(matrix.shape[1])
+    for start in range(0, matrix.shape[0], ROWS_A_BLOCK):
+        rows = slice(start, start + ROWS_A_BLOCK)
+        total += design_weights[rows] @ np.abs(matrix[rows])
+    return total
+
+
+def _check_support(targets: Vector, total: Vector, names: tuple[str, ...]) -> None:
+    unsupported = np.flatnonzero((total == 0) & (targets != 0))
+    if unsupported.size:
+        first = int(unsupported[0])
+        others = f" (and {unsupported.size - 1} more)" if unsupported.size > 1 else ""
+        raise InvalidProblem(
+            f'target "{names[first]}"{others} is {targets[first]:g}, but no record of positive '
+            f"weight contributes to it (column {first} is all zero). Drop it, or mend the "
+            "estimate matrix."
+        )
+
+
+def _checked_bounds(low: Any, high: Any, n_records: int) -> tuple[Vector, Vector]:
+    bounds = []
+    for name, value, default in (
+        ("min_weight_ratio", low, 0.0),
+        ("max_weight_ratio", high, np.inf),
+    ):
+        array = np.array(default if value is None else value, dtype=np.float64)
+        if array.shape not in ((), (n_records,)):
+            raise InvalidOption(
+                f"{name} has shape {array.shape}; give one number, or one per record "
+                f"({n_records})."
+            )
+        if np.isnan(array).any():
+            raise InvalidOption(f"{name} is NaN; give a number, or None for no bound.")
+        bounds.append(np.broadcast_to(array, n_records))
+    lower, upper = bounds
+    crossed = np.flatnonzero(lower > upper)
+    if crossed.size:
+        first = int(crossed[0])
+        raise InvalidOption(
+            f"min_weight_ratio is {lower[first]:g} and max_weight_ratio is {upper[first]:g} "
+            f"(record {first}): the bounds cross."
+        )
+    if np.any(lower == np.inf) or np.any(upper == -np.inf):
+        raise InvalidOption("min_weight_ratio cannot be inf, nor max_weight_ratio -inf.")
+    if np.any(upper < 0):
+        raise InvalidOption("max_weight_ratio is negative: no weight could be positive.")
+    return lower, upper

@@ -1,0 +1,208 @@
+"""The convex program that the engine solves, in one form for soft, banded and exact targets.
+
+Over ratios `r` of records and slacks `s` of targets, together `x = (r, s)`:
+
+    minimise    sum_i share_i phi(r_i) + price . s + 1/2 sum_j e_j^2 / compliance_j
+    with        e = A.T r - slack_sign s - b,   lower <= x <= upper,
+                e_j = 0 where compliance_j = 0
+
+A soft target has a compliance (the inverse of its importance) and no slack; an exact one has
+neither; a banded one has a free slack between minus and plus its tolerance. A hard target may be
+made elastic: two more slacks, up and down, at a price. So every kind of target is a pair of
+numbers, and the engine knows boxes, costs and columns only.
+
+For prices `y` of the targets, the best response of each `x_i` is known in closed form, and so is
+a lower bound of the objective (Fenchel duality): the gap between the two is the certificate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microcalibrate.distances import Distance
+from microcalibrate.normal_equations import Columns, columns_of
+from microcalibrate.problem import Problem
+
+Vector = NDArray[np.float64]
+
+# A soft target of no importance costs nothing at any error; this stands for 1 / 0.
+NO_IMPORTANCE = 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A calibration problem in the engine's form; see the module's text.
+
+    Attributes:
+        columns: Scaled columns `A`, shape `(n_free, n_targets)`.
+        goal: `b`, shape `(n_targets,)`, in scales.
+        compliance: Shape `(n_targets,)`; zero for exact and banded targets.
+        share: Price of distance times the record's share of design weight, shape `(n_free,)`.
+        distance: What `phi` is.
+        lower: Bounds of `x`, shape `(n_free + n_slacks,)`.
+        upper: The same from above.
+        start: Where ratios start, shape `(n_free,)`, strictly within their bounds.
+        slack_target: Which target each slack belongs to, shape `(n_slacks,)`.
+        slack_sign: How a unit of slack counts in the error, shape `(n_slacks,)`.
+        slack_price: Cost of a unit of slack, shape `(n_slacks,)`.
+    """
+
+    columns: Columns
+    goal: Vector
+    compliance: Vector
+    share: Vector
+    distance: Distance
+    lower: Vector
+    upper: Vector
+    start: Vector
+    slack_target: NDArray[np.int64]
+    slack_sign: Vector
+    slack_price: Vector
+
+    @property
+    def n_ratios(self) -> int:
+        """Number of ratios: the first entries of `x`."""
+        return len(self.share)
+
+    @property
+    def is_hard(self) -> NDArray[np.bool_]:
+        """Which targets are exact or banded, shape `(n_targets,)`."""
+        return self.compliance == 0
+
+    @property
+    def has_slack(self) -> bool:
+        """Whether some target has a slack, whose cost has no curvature."""
+        return len(self.slack_target) > 0
+
+    def elastic(self, price: float) -> Program:
+        """The same program with hard targets allowed to miss, at `price` a scale."""
+        hard = np.flatnonzero(self.is_hard)
+        free = np.zeros(2 * len(hard))
+        return replace(
+            self,
+            lower=np.concatenate([self.lower, free]),
+            upper=np.concatenate([self.upper, free + np.inf]),
+            slack_target=np.concatenate([self.slack_target, hard, hard]),
+            slack_sign=np.concatenate([self.slack_sign, np.repeat([1.0, -1.0], len(hard))]),
+            slack_price=np.concatenate([self.slack_price, free + price]),
+        )
+
+    def gradient(self, prices: Vector) -> Vector:
+        """What the targets, at their prices, charge for a unit of each `x`."""
+        slack = -self.slack_sign * prices[self.slack_target]
+        return np.concatenate([self.columns.product(prices), slack])
+
+    def errors(self, x: Vector) -> Vector:
+        """`e`, shape `(n_targets,)`: how far each target is missed beyond its slack, in scales."""
+        ratio, slack = x[: self.n_ratios], x[self.n_ratios :]
+        error = self.columns.transposed_product(ratio) - self.goal
+        if self.has_slack:
+            used = np.bincount(self.slack_target, self.slack_sign * slack, len(self.goal))
+            error -= used
+        return error
+
+    def cost(self, x: Vector) -> Vector:
+        """Cost of each `x` on its own."""
+        ratio, slack = x[: self.n_ratios], x[self.n_ratios :]
+        return np.concatenate([self.share * self.distance.value(ratio), self.slack_price * slack])
+
+    def cost_slope(self, x: Vector) -> Vector:
+        """Derivative of `cost`."""
+        ratio = x[: self.n_ratios]
+        return np.concatenate([self.share * self.distance.slope(ratio), self.slack_price])
+
+    def cost_curvature(self, x: Vector) -> Vector:
+        """Second derivative of `cost`."""
+        ratio = x[: self.n_ratios]
+        flat = np.zeros(len(self.slack_price))
+        return np.concatenate([self.share * self.distance.curvature(ratio), flat])
+
+    def response(self, gradient: Vector) -> Vector:
+        """The `x` within its bounds that minimises `cost(x) + gradient * x`, entry by entry."""
+        n = self.n_ratios
+        ratio = self.distance.inverse_slope(-gradient[:n] / self.share)
+        ratio = np.clip(ratio, self.lower[:n], self.upper[:n])
+        rising = self.slack_price + gradient[n:] >= 0
+        return np.concatenate([ratio, np.where(rising, self.lower[n:], self.upper[n:])])
+
+    def objective(self, x: Vector, errors: Vector) -> float:
+        """Value of the objective at `x`, whose `errors` are known."""
+        soft = ~self.is_hard
+        return float(self.cost(x).sum() + 0.5 * (errors[soft] ** 2 / self.compliance[soft]).sum())
+
+    def gap(self, x: Vector, errors: Vector, prices: Vector, gradient: Vector) -> float:
+        """Objective at `x` minus its lower bound at `prices`; never negative, 0 at the optimum.
+
+        It is added up from terms that are each non-negative (Fenchel–Young), so that nothing
+        cancels: per `x` against its best response, and per target. A hard target that is missed
+        by `e` adds `|price * e|`.
+        """
+        best = self.response(gradient)
+        with np.errstate(invalid="ignore"):
+            terms = self.cost(x) + gradient * x - self.cost(best) - gradient * best
+        # A slack pays nothing where its best response is at an infinite bound: dual infeasible.
+        gap = float(np.where(np.isnan(terms), np.inf, np.maximum(terms, 0)).sum())
+        soft = ~self.is_hard
+        compliance = self.compliance[soft]
+        gap += float((0.5 * (errors[soft] - compliance * prices[soft]) ** 2 / compliance).sum())
+        return gap + float(np.abs(prices[~soft] * errors[~soft]).sum())
+
+
+def program_of(
+    problem: Problem,
+    distance: Distance,
+    closeness: float,
+) -> tuple[Program, NDArray[np.bool_], Vector]:
+    """Bring a problem into the engine's form.
+
+    Args:
+        problem: A checked problem.
+        distance: What `phi` is.
+        closeness: Price of distance in units of half the mean squared error of soft targets.
+            With hard targets alone it changes nothing and 1 is used.
+
+    Returns:
+        The program over the free records; the mask `(n_records,)` of these; and the ratios of all
+        records, right for those that are held: of design weight zero, or with equal bounds.
+    """
+    lower = np.maximum(problem.min_ratio, distance.lower)
+    upper = np.minimum(problem.max_ratio, distance.upper)
+    free = (problem.design_weights > 0) & (lower < upper)
+    ratio = np.where(problem.design_weights > 0, np.clip(1.0, lower, upper), 0.0)
+    held_weights = np.where(free, 0.0, ratio * problem.design_weights)
+    goal = problem.targets.copy()
+    if held_weights.any():
+        goal -= problem.estimates(held_weights)
+
+    matrix, design_weights = problem.estimate_matrix, problem.design_weights
+    if not free.all():
+        matrix, design_weights = matrix[free], design_weights[free]
+        lower, upper = lower[free], upper[free]
+    soft = problem.is_soft
+    with np.errstate(divide="ignore"):
+        compliance = np.where(soft, np.minimum(1 / problem.importances, NO_IMPORTANCE), 0.0)
+    banded = np.flatnonzero(problem.tolerances > 0)
+    band = problem.tolerances[banded]
+    program = Program(
+        columns=columns_of(matrix, design_weights, 1 / problem.scales),
+        goal=goal / problem.scales,
+        compliance=compliance,
+        share=(closeness if soft.any() else 1.0) * design_weights / design_weights.sum(),
+        distance=distance,
+        lower=np.concatenate([lower, -band]),
+        upper=np.concatenate([upper, band]),
+        start=_inside(lower, upper),
+        slack_target=banded,
+        slack_sign=np.ones(len(banded)),
+        slack_price=np.zeros(len(banded)),
+    )
+    return program, free, ratio
+
+
+def _inside(lower: Vector, upper: Vector) -> Vector:
+    """Ratios of 1, moved where need be to lie well within the bounds."""
+    margin = 0.1 * np.minimum(upper - lower, 1.0)
+    return np.clip(1.0, lower + margin, upper - margin)
