@@ -5,42 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 
+from microcalibrate.distances import Distance
 from microcalibrate.dual_newton import DualNewton
 from microcalibrate.errors import InfeasibleTargets
 from microcalibrate.interior_point import InteriorPoint
 from microcalibrate.normal_equations import Vector
 from microcalibrate.problem import Problem
 from microcalibrate.program import Program, program_of
-from microcalibrate.distances import Distance
+from microcalibrate.result import Status
 
 # Below this relative gap it is nearly known which records sit on a bound: plain Newton steps then
 # may end the solve at once, with weights exactly on their bounds.
 POLISH_BELOW = 1e-6
 # An exact or banded target holds when it is missed by no more than this, in scales.
 HARD_TOLERANCE = 1e-9
-# Price of a miss of a hard target, in units of the distance: first and last try.
-ELASTIC_PRICES = (1e4, 1e8)
-# A slack that the highest price leaves is real above this size, in scales.
-REAL_SLACK = 1e-7
-
-
-class Status(Enum):
-    """How a solve ended; the text is what to make of it."""
-
-    CONVERGED = "The duality gap is below its tolerance: these are the closest weights."
-    STEP_LIMIT = (
-        "Stopped at the step limit. Raise `max_iter`, or look at `result.targets` for targets in "
-        "conflict."
-    )
-    STALLED = (
-        "No further step could be computed in double precision. The gap says how far the "
-        "optimum may be; look for targets of very different size or support."
-    )
-    CANCELLED = "Cancelled. These are the best weights so far, not the optimum."
+# Price of a miss of a hard target, in units of the objective: tries in turn.
+ELASTIC_PRICES = (1e3, 1e6, 1e9)
+# A miss that the highest price leaves is real above this size, in scales.
+REAL_MISS = 1e-7
+# A target is part of the conflict if its price is more than this share of that of a miss.
+IN_CONFLICT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -130,20 +117,62 @@ def solve(
     loop = _Loop(max_iter, tolerance, phase, progress)
     ratio = ratio.copy()
     if not free.any():
-        return Solution(ratio, np.zeros(problem.n_targets), Status.CONVERGED, 0.0, 0.0, ())
-    status = loop.run(program)
-    if status is Status.STALLED and program.is_hard.any():
-        for price in ELASTIC_PRICES:
-            status = loop.run(program.elastic(price))
-            slack = np.abs(loop.slack)
-            if status is not Status.CONVERGED or slack.max() <= REAL_SLACK:
-                break
-        else:
-            ratio[free] = loop.ratio
-            raise _infeasible(problem, ratio, slack, loop.prices / ELASTIC_PRICES[-1])
+        return _all_held(problem, ratio, phase)
+    prices = ELASTIC_PRICES if program.is_hard.any() else (0.0,)
+    for price in prices:
+        status = loop.run(program, price)
+        if loop.misses.max() <= REAL_MISS or status in (Status.CANCELLED, Status.STEP_LIMIT):
+            break
     ratio[free] = loop.ratio
-    return Solution(
+    solution = Solution(
         ratio, loop.prices, status, loop.gap, loop.residual, tuple(loop.history)
+    )
+    if loop.misses.max() > REAL_MISS and status not in (Status.CANCELLED, Status.STEP_LIMIT):
+        raise _infeasible(problem, solution, loop.misses, loop.prices / prices[-1])
+    return solution
+
+
+def _all_held(problem: Problem, ratio: Vector, phase: str) -> Solution:
+    """What is left to say where bounds leave no record free."""
+    misses = np.abs(problem.errors(ratio * problem.design_weights)) - problem.tolerances
+    misses = np.where(problem.is_soft, 0.0, np.maximum(misses, 0.0))
+    prices = np.zeros(problem.n_targets)
+    residual = float(misses.max())
+    solution = Solution(ratio, prices, Status.CONVERGED, 0.0, residual, ())
+    if residual > REAL_MISS:
+        raise _infeasible(problem, solution, misses, prices)
+    return solution
+
+
+def _infeasible(
+    problem: Problem, solution: Solution, misses: Vector, share_of_price: Vector
+) -> InfeasibleTargets:
+    """Name the targets that cannot hold together, and the least relaxation.
+
+    The relaxed problem minimises the sum of misses: its prices, as shares of the price of a miss,
+    are a Farkas certificate, and the targets of which they are not zero are the conflict.
+    """
+    names = problem.target_names
+    missed = np.flatnonzero(misses > REAL_MISS)
+    missed = missed[np.argsort(-misses[missed])]
+    hard = ~problem.is_soft
+    involved = np.flatnonzero(hard & (np.abs(share_of_price) > IN_CONFLICT))
+    conflict = tuple(names[j] for j in dict.fromkeys([*missed, *involved]))
+    relaxation = {names[j]: float(misses[j]) for j in missed}
+    listed = ", ".join(f'"{name}"' for name in conflict[:5])
+    if len(conflict) > 5:
+        listed += f" and {len(conflict) - 5} more"
+    least = ", ".join(f'{value:.3g} of its scale on "{name}"' for name, value in
+                      list(relaxation.items())[:3])
+    if len(relaxation) > 3:
+        least += f", and less on {len(relaxation) - 3} more"
+    return InfeasibleTargets(
+        f"{listed} cannot {'all ' if len(conflict) > 1 else ''}hold within tolerances and bounds "
+        f"on the ratio. The least change: {least}. Widen these tolerances, or the bounds, or "
+        "leave the tolerance out to make a target soft.",
+        relaxation=relaxation,
+        conflict=conflict,
+        result=solution,
     )
 
 
@@ -160,41 +189,48 @@ class _Loop:
         self.history: list[Step] = []
         self.begun = time.perf_counter()
 
-    def run(self, program: Program) -> Status:
-        """Solve one program; afterwards `ratio`, `slack`, `prices`, `gap`, `residual` are set."""
+    def run(self, program: Program, price: float) -> Status:
+        """Solve one program; a miss of a hard target costs `price`, in units of its objective.
+
+        Afterwards `ratio`, `prices`, `gap`, `residual` and `misses` are set.
+        """
         try:
-            return self._iterate(program)
+            return self._iterate(program, program.elastic(price) if price else program)
         except KeyboardInterrupt:
             return Status.CANCELLED
 
-    def _iterate(self, program: Program) -> Status:
-        interior = InteriorPoint(program)
-        method: DualNewton | InteriorPoint = interior
-        if not program.has_slack:
-            method = DualNewton(program)
+    def _iterate(self, program: Program, elastic: Program) -> Status:
+        # Plain Newton steps need a program whose costs are all curved: one without slacks. They
+        # are tried first, and again when the interior point method nearly knows the answer.
+        newton_works = not program.has_slack
+        interior = InteriorPoint(elastic)
+        newton = DualNewton(program) if newton_works else None
         polish_below = POLISH_BELOW
         while True:
-            self._record(program, method)
+            if newton is not None:
+                self._record(program, newton)
+            else:
+                self._record(elastic, interior)
             if self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE:
                 return Status.CONVERGED
             if len(self.history) > self.max_iter:
                 return Status.STEP_LIMIT
-            if method is interior and self.gap < polish_below and not program.has_slack:
+            if newton is None and newton_works and self.gap < polish_below:
                 polish_below = self.gap * 1e-2
-                method = DualNewton(program, interior.prices)
-            if method is not interior and not method.step():
-                method = interior
-            if method is interior and not interior.step():
+                newton = DualNewton(program, interior.prices)
+            if newton is not None and not newton.step():
+                newton = None
+            if newton is None and not interior.step():
                 return Status.STALLED
 
     def _record(self, program: Program, method: DualNewton | InteriorPoint) -> None:
         loss = program.objective(method.x, method.errors)
         gap = program.gap(method.x, method.errors, method.prices, method.gradient)
         self.gap = gap / max(abs(loss), 1e-16)
-        hard = program.is_hard
-        self.residual = float(np.abs(method.errors[hard]).max(initial=0.0))
+        self.residual = float(np.abs(method.errors[program.is_hard]).max(initial=0.0))
+        self.misses = program.misses(method.x, method.errors)
         self.prices = method.prices
-        self.ratio, self.slack = np.split(method.x, [program.n_ratios])
+        self.ratio = method.x[: program.n_ratios]
         step = Step(
             self.phase,
             len(self.history),

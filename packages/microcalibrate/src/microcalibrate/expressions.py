@@ -20,19 +20,18 @@ allowed: nothing is ever executed.
 from __future__ import annotations
 
 import ast
-import difflib
-import math
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from microcalibrate.columns import Columns, Mask, Table, Text, Value, compare
 from microcalibrate.errors import InvalidExpression
 
 MAX_LENGTH = 10_000
@@ -40,13 +39,6 @@ MAX_LENGTH = 10_000
 
 MAX_DEPTH = 100
 """Deepest nesting of a filter; a sum of 100 terms is that deep."""
-
-MAX_CACHED_MASKS = 256
-"""Masks of single conditions that `Columns` keeps, one byte a record each."""
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Table: TypeAlias = Any
-"""A pandas or polars DataFrame, or a mapping from names to arrays of one length."""
 
 
 def evaluate(expression: str, columns: Table | Columns) -> Mask:
@@ -93,177 +85,6 @@ def columns_used(expression: str) -> set[str]:
     """
     parsed = _parse(expression)
     return {parsed.name(node) for node in ast.walk(parsed.body) if isinstance(node, ast.Name)}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Half a sentence that proposes known names near an unknown one.
-
-    Args:
-        name: The unknown name.
-        known: Names that exist.
-
-    Returns:
-        `" Did you mean 'wages'?"`, or the first known names where none is near.
-
-    Examples:
-        >>> did_you_mean("wage", ["age", "wages", "state"])
-        " Did you mean 'wages' or 'age'?"
-    """
-    names = list(known)
-    lowered = {other.lower(): other for other in reversed(names)}
-    near = difflib.get_close_matches(name.lower(), lowered, n=3)
-    if near:
-        return f" Did you mean {' or '.join(repr(lowered[other]) for other in near)}?"
-    shown = ", ".join(repr(other) for other in names[:8])
-    return f" Known columns: {shown}{', …' if len(names) > 8 else ''}." if names else ""
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """A column of text, each different label stored once.
-
-    Attributes:
-        codes: Position of each record's label, -1 where it is missing, shape `(n_records,)`.
-        labels: The different labels.
-    """
-
-    codes: npt.NDArray[np.intp]
-    labels: tuple[str, ...]
-
-    def where(self, holds: Callable[[str], bool]) -> Mask:
-        """Records whose label has a property; never those whose label is missing."""
-        answers = [bool(holds(label)) for label in self.labels]
-        return np.array([*answers, False])[self.codes]
-
-    def decoded(self) -> npt.NDArray[np.object_]:
-        """Label of each record, None where it is missing."""
-        return np.array([*self.labels, None], dtype=object)[self.codes]
-
-
-class Columns:
-    """Columns of a table, each read once however many filters follow.
-
-    Args:
-        table: A pandas or polars DataFrame, or a mapping from names to arrays of one length.
-
-    Raises:
-        InvalidExpression: If what is given is not a table.
-
-    Examples:
-        >>> people = Columns({"age": np.array([70, 30, 68])})
-        >>> [int(evaluate(f"age > {limit}", people).sum()) for limit in (20, 40, 60)]
-        [3, 2, 2]
-    """
-
-    def __init__(self, table: Table) -> None:
-        """Look at the names only; a column is read when a filter first asks for it."""
-        if not (isinstance(table, Mapping) or hasattr(table, "columns")):
-            raise InvalidExpression(
-                f"A {type(table).__name__} has no named columns: "
-                "pass a DataFrame, or a mapping from names to arrays."
-            )
-        names = table if isinstance(table, Mapping) else table.columns
-        self.names: tuple[str, ...] = tuple(name for name in names if isinstance(name, str))
-        self._table = table
-        self._read: dict[str, npt.NDArray[Any] | Text] = {}
-        self.masks: dict[str, Mask] = {}
-        if isinstance(table, Mapping):
-            self.n_records = len(table[self.names[0]]) if self.names else 0
-        else:
-            self.n_records = len(table)
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any] | Text:
-        """One column: numbers, truth values or text.
-
-        Raises:
-            InvalidExpression: If there is no such column, or it holds something else.
-        """
-        if name not in self._read:
-            if name not in self.names:
-                raise InvalidExpression(
-                    f"there is no column {name!r}.{did_you_mean(name, self.names)}"
-                )
-            self._read[name] = _read_column(name, self._table[name], self.n_records)
-        return self._read[name]
-
-    def numbers(self, name: str) -> npt.NDArray[np.float64]:
-        """One column in float64, missing values as NaN.
-
-        Raises:
-            InvalidExpression: If there is no such column, or it holds no numbers.
-        """
-        values = self[name]
-        if isinstance(values, Text):
-            example = repr(values.labels[0]) if values.labels else "no value at all"
-            raise InvalidExpression(f"column {name!r} has text in it ({example}), not numbers.")
-        return values.astype(np.float64, copy=False)
-
-    def remember(self, key: str, compute: Callable[[], Mask]) -> Mask:
-        """Mask of a condition that may come again; the oldest are forgotten."""
-        if key not in self.masks:
-            mask = compute()
-            while len(self.masks) >= MAX_CACHED_MASKS:
-                del self.masks[next(iter(self.masks))]
-            self.masks[key] = mask
-        return self.masks[key]
-
-
-def _read_column(name: str, column: Any, n_records: int) -> npt.NDArray[Any] | Text:
-    """Column of any library as numbers, truth values or text."""
-    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
-    if values.shape != (n_records,):
-        what = "occurs more than once" if values.ndim == 2 else f"has shape {values.shape}"
-        raise InvalidExpression(
-            f"column {name!r} {what}, and every column needs {n_records} values, one a record."
-        )
-    if values.dtype.kind in "biuf":
-        return values
-    if values.dtype.kind in "OUT":
-        return _read_objects(name, values.tolist())
-    raise InvalidExpression(
-        f"column {name!r} has values of type {values.dtype}, and filters know numbers, text and "
-        "truth values. Turn it into one of these first, for example a date into its year."
-    )
-
-
-def _read_objects(name: str, values: list[Any]) -> npt.NDArray[Any] | Text:
-    """Column of Python objects as numbers, truth values or text."""
-    types = {kind for kind in map(type, values) if kind is not type(None)}
-    types -= {kind for kind in types if kind.__name__ in ("NAType", "NaTType")}
-    if not types or any(issubclass(kind, str) for kind in types):
-        others = [value for value in values if not (isinstance(value, str) or _is_missing(value))]
-        if others:
-            raise InvalidExpression(
-                f"column {name!r} mixes text with other values (such as {others[0]!r}). "
-                "Store it as text or as numbers throughout."
-            )
-        positions: dict[str, int] = {}
-        codes = (
-            positions.setdefault(value, len(positions)) if isinstance(value, str) else -1
-            for value in values
-        )
-        read = np.fromiter(codes, dtype=np.intp, count=len(values))
-        if positions or not values:
-            return Text(read, tuple(positions))
-        return np.full(len(values), np.nan)
-    if types <= {bool, np.bool_, float} and {bool, np.bool_} & types:
-        present = [value for value in values if not _is_missing(value)]
-        if all(isinstance(value, bool | np.bool_) for value in present):
-            return np.array([not _is_missing(value) and bool(value) for value in values])
-    try:
-        return np.array([np.nan if _is_missing(value) else float(value) for value in values])
-    except (TypeError, ValueError, OverflowError) as error:
-        kinds = ", ".join(sorted(kind.__name__ for kind in types))
-        raise InvalidExpression(
-            f"column {name!r} has values of type {kinds}, and filters know numbers, text and "
-            "truth values."
-        ) from error
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return isinstance(value, float | np.floating) and math.isnan(value)
 
 
 # --- From text to a tree of allowed nodes ---------------------------------------------------------
@@ -468,21 +289,12 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: operator.ge,
 }
 
-_MIRRORED: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.Gt,
-    ast.LtE: ast.GtE,
-    ast.Gt: ast.Lt,
-    ast.GtE: ast.LtE,
-}
-
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
     ast.Mult: np.multiply,
     ast.Div: np.divide,
 }
-
-_Value: TypeAlias = "npt.NDArray[Any] | Text | bool | int | float | str"
 
 
 @dataclass(frozen=True)
@@ -531,28 +343,13 @@ class _Evaluation:
             left = right
         return mask
 
-    def link(self, node: ast.Compare, sign: type[ast.cmpop], left: _Value, right: _Value) -> Mask:
-        compare = _COMPARISONS[sign]
+    def link(self, node: ast.Compare, sign: type[ast.cmpop], left: Value, right: Value) -> Mask:
         if isinstance(left, Text | str) != isinstance(right, Text | str):
             self.parsed.fail(
                 f"`{self.parsed.source(node)}` compares text with a number. Put quotes around a "
                 "text, and none around a number."
             )
-        if isinstance(left, Text) and isinstance(right, str):
-            return left.where(lambda label: compare(label, right))
-        if isinstance(left, str) and isinstance(right, Text):
-            return self.link(node, _MIRRORED.get(sign, sign), right, left)
-        if isinstance(left, Text) and isinstance(right, Text):
-            present = (left.codes >= 0) & (right.codes >= 0)
-            mask = np.zeros(present.shape, dtype=np.bool_)
-            mask[present] = compare(left.decoded()[present], right.decoded()[present])
-            return mask
-        with np.errstate(all="ignore"):
-            held = np.asarray(compare(left, right), dtype=np.bool_)
-            if sign is ast.NotEq:
-                # NaN differs from everything, and still a comparison with it shall be False.
-                held = held & np.asarray(left == left) & np.asarray(right == right)
-        return held
+        return compare(left, _COMPARISONS[sign], right)
 
     def membership(
         self, node: ast.Compare, left: ast.expr, right: ast.List | ast.Tuple, negated: bool
@@ -573,7 +370,7 @@ class _Evaluation:
         found = np.logical_or.reduce(np.broadcast_arrays(*links)) if links else np.array(False)
         return np.logical_not(found) & np.asarray(value == value) if negated else found
 
-    def value(self, node: ast.expr) -> _Value:
+    def value(self, node: ast.expr) -> Value:
         """Numbers, truth values or text that a node stands for."""
         if isinstance(node, ast.Constant):
             literal: bool | int | float | str = node.value  # type: ignore[assignment]

@@ -99,7 +99,7 @@ class InteriorPoint:
             """Newton's step towards the given complementarity products."""
             aim_below, aim_above = product_below / below, product_above / above
             force = pull - aim_below + aim_above
-            d_prices = solve(missing - _transposed(program, force * inverse_theta))
+            d_prices = solve(missing - program.totals(force * inverse_theta))
             d_x = -(force + program.gradient(d_prices)) * inverse_theta
             return _Step(
                 d_prices,
@@ -130,10 +130,10 @@ class InteriorPoint:
         if target > 0 and min(primal, dual) < 0.99:
             further = min(1.0, min(primal, dual) + LONGER_STEP)
             aim_below = aim_below + _recentre(
-                (below + further * best.x) * (z_below + further * best.below), target
+                below + further * best.x, z_below + further * best.below, target
             )
             aim_above = aim_above + _recentre(
-                (above - further * best.x) * (z_above + further * best.above), target
+                above - further * best.x, z_above + further * best.above, target
             )
             corrected = direction(aim_below, aim_above)
             lengths_corrected = lengths(corrected)
@@ -144,14 +144,17 @@ class InteriorPoint:
         dual = min(1.0, TO_THE_BOUNDARY * dual) if dual < 1 else 1.0
         if not np.isfinite(best.prices).all() or not np.isfinite(best.x).all():
             return False
-        self.x = self.x + primal * best.x
-        self._below, self._above = self.x - program.lower, program.upper - self.x
+        # Rooms are kept beside x, not computed from it: near a bound the difference of two close
+        # numbers would round to zero long before the room does.
+        self._below = below + primal * best.x
+        self._above = above - primal * best.x
+        self.x = np.clip(self.x + primal * best.x, program.lower, program.upper)
         self.prices = self.prices + dual * best.prices
         self._z_below = z_below + dual * best.below
         self._z_above = z_above + dual * best.above
         self.step_length = min(primal, dual)
         self._look()
-        return bool((self._below > 0).all() and (self._above > 0).all())
+        return True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -162,11 +165,6 @@ class _Step:
     x: Vector
     below: Vector
     above: Vector
-
-
-def _transposed(program: Program, x: Vector) -> Vector:
-    """`G.T @ x`: what a change of `x` adds to the targets."""
-    return program.errors(x) + program.goal
 
 
 def _most(change: Vector, room: Vector) -> float:
@@ -182,8 +180,10 @@ def _dot(room: Vector, multiplier: Vector) -> float:
     return float(products[np.isfinite(products)].sum())
 
 
-def _recentre(products: Vector, target: float) -> Vector:
+def _recentre(room: Vector, multiplier: Vector, target: float) -> Vector:
     """What would bring outlying products back towards `target`, at most ten times it."""
     low, high = CENTRAL
+    with np.errstate(invalid="ignore"):
+        products = room * multiplier
     change = np.clip(products, low * target, high * target) - products
     return np.where(np.isfinite(products), np.maximum(change, -high * target), 0.0)

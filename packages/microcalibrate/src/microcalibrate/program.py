@@ -40,6 +40,7 @@ class Program:
         columns: Scaled columns `A`, shape `(n_free, n_targets)`.
         goal: `b`, shape `(n_targets,)`, in scales.
         compliance: Shape `(n_targets,)`; zero for exact and banded targets.
+        tolerance: Shape `(n_targets,)`, in scales; infinite for soft targets.
         share: Price of distance times the record's share of design weight, shape `(n_free,)`.
         distance: What `phi` is.
         lower: Bounds of `x`, shape `(n_free + n_slacks,)`.
@@ -53,6 +54,7 @@ class Program:
     columns: Columns
     goal: Vector
     compliance: Vector
+    tolerance: Vector
     share: Vector
     distance: Distance
     lower: Vector
@@ -95,14 +97,22 @@ class Program:
         slack = -self.slack_sign * prices[self.slack_target]
         return np.concatenate([self.columns.product(prices), slack])
 
+    def totals(self, x: Vector) -> Vector:
+        """`A.T r - slack_sign s`, shape `(n_targets,)`: what `x` adds up to for each target."""
+        ratio, slack = x[: self.n_ratios], x[self.n_ratios :]
+        total = self.columns.transposed_product(ratio)
+        if self.has_slack:
+            total -= np.bincount(self.slack_target, self.slack_sign * slack, len(self.goal))
+        return total
+
     def errors(self, x: Vector) -> Vector:
         """`e`, shape `(n_targets,)`: how far each target is missed beyond its slack, in scales."""
-        ratio, slack = x[: self.n_ratios], x[self.n_ratios :]
-        error = self.columns.transposed_product(ratio) - self.goal
-        if self.has_slack:
-            used = np.bincount(self.slack_target, self.slack_sign * slack, len(self.goal))
-            error -= used
-        return error
+        return self.totals(x) - self.goal
+
+    def misses(self, x: Vector, errors: Vector) -> Vector:
+        """How far exact and banded targets are missed beyond their tolerance, `(n_targets,)`."""
+        used = np.bincount(self.slack_target, self.slack_sign * x[self.n_ratios :], len(self.goal))
+        return np.maximum(np.abs(errors + used) - self.tolerance, 0.0)
 
     def cost(self, x: Vector) -> Vector:
         """Cost of each `x` on its own."""
@@ -190,6 +200,7 @@ def program_of(
         columns=columns_of(matrix, design_weights, 1 / problem.scales),
         goal=goal / problem.scales,
         compliance=compliance,
+        tolerance=np.where(soft, np.inf, problem.tolerances),
         share=(closeness if soft.any() else 1.0) * design_weights / design_weights.sum(),
         distance=distance,
         lower=np.concatenate([lower, -band]),

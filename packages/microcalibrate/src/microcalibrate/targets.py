@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from microcalibrate.columns import Columns, Table, did_you_mean
 from microcalibrate.errors import InvalidExpression, InvalidTargetTable, InvalidWeights
-from microcalibrate.expressions import Columns, Table, did_you_mean, evaluate
+from microcalibrate.expressions import evaluate
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Index: TypeAlias = npt.NDArray[np.intp]

@@ -1,0 +1,68 @@
+"""Calibrates survey weights to population targets, and selects the few records that matter.
+
+Names are imported when they are first used, so that `import microcalibrate` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from microcalibrate.calibration import Calibration, NotConvergedWarning
+    from microcalibrate.distances import Distance
+    from microcalibrate.errors import (
+        CalibrationError,
+        InfeasibleTargets,
+        InvalidOption,
+        InvalidProblem,
+    )
+    from microcalibrate.problem import Problem
+    from microcalibrate.result import CalibrationResult, Status, effective_sample_size
+    from microcalibrate.targets import Targets, build_targets
+
+_HOMES = {
+    "Calibration": "calibration",
+    "CalibrationError": "errors",
+    "CalibrationResult": "result",
+    "Distance": "distances",
+    "InfeasibleTargets": "errors",
+    "InvalidOption": "errors",
+    "InvalidProblem": "errors",
+    "NotConvergedWarning": "calibration",
+    "Problem": "problem",
+    "Status": "result",
+    "Targets": "targets",
+    "build_targets": "targets",
+    "effective_sample_size": "result",
+}
+
+__all__ = [
+    "Calibration",
+    "CalibrationError",
+    "CalibrationResult",
+    "Distance",
+    "InfeasibleTargets",
+    "InvalidOption",
+    "InvalidProblem",
+    "NotConvergedWarning",
+    "Problem",
+    "Status",
+    "Targets",
+    "build_targets",
+    "effective_sample_size",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("microcalibrate")
+    if name in _HOMES:
+        return getattr(import_module(f"microcalibrate.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'microcalibrate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

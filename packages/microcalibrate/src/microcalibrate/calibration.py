@@ -1,0 +1,516 @@
+"""The face of the package: a problem in, calibrated weights out, on as few records as asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from microcalibrate.distances import Distance, distance_named
+from microcalibrate.engine import Solution, Step, solve
+from microcalibrate.errors import InvalidOption, InvalidProblem
+from microcalibrate.problem import Problem
+from microcalibrate.result import CalibrationResult, Status, weight_statistics
+from microcalibrate.selection import (
+    SAMPLED_GATES,
+    SELECTIONS,
+    Budget,
+    Draw,
+    check_selection,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Vector = NDArray[np.float64]
+
+# Refitted weights may be less close to where they start: few records must do the work of many.
+REFIT_CLOSENESS = 10.0
+# No survivor of a selection ends with less than this share of the weight it was drawn with: a
+# record that is simulated must carry something.
+LEAST_SURVIVOR = 0.05
+
+
+class NotConvergedWarning(UserWarning):
+    """A calibration ended before its certificate was reached; the text says why."""
+
+
+class Calibration:
+    """Calibrates survey weights to population targets, on all records or on the few that matter.
+
+    Args:
+        weights: Design weights, shape `(n_records,)`, persons (or households) per record.
+        targets: Population totals, shape `(n_targets,)`, or a mapping by target name.
+        estimate_matrix: What each record adds to each target per unit of weight, shape
+            `(n_records, n_targets)`: DataFrame (its columns name the targets), array or SciPy
+            sparse matrix. Never densified.
+        l0_lambda: Price of records: of the share of records kept, in units of the mean squared
+            relative error. 0 keeps all; 1e-3 to 1 keep roughly 40% to 4%.
+        target_records: Exact number of records to keep, instead of a price.
+        target_names: Names of the targets, where the matrix has no column names.
+        tolerances: Fractions of the target that it may be missed by: one number, a sequence, or a
+            mapping by name. 0 is exact; missing or NaN is soft: met as well as can be.
+        importances: How much each soft target counts, relative to the others.
+        scales: What a relative error is relative to; `|target|` where not given.
+        min_weight_ratio: Least calibrated over design weight, a number or one per record; -inf
+            lets weights turn negative.
+        max_weight_ratio: Greatest calibrated over design weight; None is no bound.
+        distance: "chi2" or "raking", or a `Distance`: what closeness to design weights means.
+        closeness: Price of distance in units of half the mean squared relative error. Lower fits
+            soft targets better, higher keeps weights more even.
+        refit_closeness: The same for the refit of kept records; ten times `closeness` if None.
+        kappa: Price of concentrated weights when records are chosen: higher keeps weights even.
+        selection: "closed_form" (optimal inclusion probabilities, drawn systematically), "top_k",
+            "random", or "sampled_gates" (trained by gradient descent).
+        temperature: Final temperature of the gates, for `selection="sampled_gates"` only.
+        seed: Of the draw.
+        device: Torch device, for `selection="sampled_gates"` only.
+        families: A family per target, for tables and plots; the part of the name before its last
+            "/" where not given.
+        record_ids: A label per record for the files written; positions where not given.
+
+    Attributes:
+        problem: The checked problem.
+        result: The `CalibrationResult`, after `calibrate()`.
+
+    Raises:
+        InvalidProblem: If weights, targets or matrix do not fit together; the message says where.
+        InvalidOption: If an option is out of its range, or cannot be honoured with the others.
+
+    Examples:
+        >>> cal = Calibration([1.0, 1.0, 1.0], [4.0], [[1.0], [1.0], [0.0]], tolerances=0)
+        >>> cal.calibrate()
+        array([2., 2., 1.])
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        targets: Any,
+        estimate_matrix: Any,
+        l0_lambda: float = 0.0,
+        *,
+        target_records: int | None = None,
+        target_names: Sequence[str] | None = None,
+        tolerances: Any = None,
+        importances: Any = None,
+        scales: Any = None,
+        min_weight_ratio: Any = 0.0,
+        max_weight_ratio: Any = None,
+        distance: str | Distance = "chi2",
+        closeness: float = 1e-4,
+        refit_closeness: float | None = None,
+        kappa: float = 1.0,
+        selection: str = "closed_form",
+        temperature: float | None = None,
+        seed: int = 0,
+        device: str | None = None,
+        families: Sequence[str] | None = None,
+        record_ids: Any = None,
+    ) -> None:
+        self.problem = Problem.build(
+            weights,
+            targets,
+            estimate_matrix,
+            target_names=target_names,
+            scales=scales,
+            tolerances=tolerances,
+            importances=importances,
+            min_weight_ratio=min_weight_ratio,
+            max_weight_ratio=max_weight_ratio,
+        )
+        self._distance = distance_named(distance)
+        self._closeness = _positive("closeness", closeness)
+        self._refit_closeness = (
+            REFIT_CLOSENESS * closeness
+            if refit_closeness is None
+            else _positive("refit_closeness", refit_closeness)
+        )
+        self._budget = self._checked_budget(target_records, l0_lambda, kappa)
+        self._selection = selection
+        self._check_gate_options(selection, temperature, device)
+        self._temperature, self._device = temperature, device
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InvalidOption(f"seed={seed!r} must be a whole number that is not negative.")
+        self._seed = int(seed)
+        names = self.problem.target_names
+        self._families = _labels(
+            families, [name.rpartition("/")[0] or "targets" for name in names], "families"
+        )
+        self._record_ids = np.array(
+            _labels(record_ids, range(self.problem.n_records), "record_ids")
+        )
+        self._result: CalibrationResult | None = None
+
+    @classmethod
+    def from_table(
+        cls, data: Any, targets: Any, weight: str = "weight", **options: Any
+    ) -> Calibration:
+        """Set up a calibration from a table of records and a table of declared targets.
+
+        Args:
+            data: DataFrame (pandas or polars), one row per record.
+            targets: Table of targets; see `microcalibrate.targets.build_targets`.
+            weight: Column of `data` that holds the design weights.
+            **options: Any keyword of `Calibration`. A `tolerances` here overrides the table's.
+
+        Returns:
+            The calibration, ready to run.
+
+        Raises:
+            InvalidProblem: If the weight column is missing, or a target cannot be built.
+
+        Examples:
+            >>> import pandas as pd
+            >>> people = pd.DataFrame({"weight": [1.0, 1.0], "age": [30, 70]})
+            >>> wanted = [{"name": "old", "value": 3.0, "filter": "age >= 65", "tolerance": 0}]
+            >>> Calibration.from_table(people, wanted).calibrate()
+            array([1., 3.])
+        """
+        from microcalibrate.targets import build_targets
+
+        if weight not in data.columns:
+            raise InvalidProblem(
+                f'the data have no column "{weight}" to take design weights from. Name it with '
+                f"`weight=`; columns are: {', '.join(map(str, list(data.columns)[:12]))}."
+            )
+        weights = np.asarray(data[weight].to_numpy(), dtype=np.float64)
+        built = build_targets(data, targets, initial_weights=weights)
+        options.setdefault("tolerances", built.tolerances)
+        options.setdefault("importances", built.importances)
+        options.setdefault("scales", built.scales)
+        options.setdefault("families", [family or None for family in built.families])
+        return cls(
+            weights, built.values, built.matrix, target_names=built.names, **options
+        )
+
+    def _checked_budget(
+        self, target_records: int | None, l0_lambda: float, kappa: float
+    ) -> Budget | None:
+        if not np.isfinite(l0_lambda) or l0_lambda < 0:
+            raise InvalidOption(
+                f"l0_lambda={l0_lambda!r} must be 0 (keep all records) or a positive price."
+            )
+        if not np.isfinite(kappa) or kappa < 0:
+            raise InvalidOption(f"kappa={kappa!r} must be finite and not negative.")
+        if target_records is None and l0_lambda == 0:
+            return None
+        if np.any(self.problem.min_ratio < 0):
+            raise InvalidOption(
+                "records cannot be selected while weights may turn negative: set "
+                "min_weight_ratio to 0 or more."
+            )
+        if target_records is None:
+            return Budget(None, float(l0_lambda), float(kappa))
+        if l0_lambda > 0:
+            raise InvalidOption(
+                "give either l0_lambda (a price) or target_records (a count), not both."
+            )
+        available = int((self.problem.design_weights > 0).sum())
+        whole = isinstance(target_records, (int, np.integer)) and not isinstance(
+            target_records, bool
+        )
+        if not whole or not 1 <= target_records <= available:
+            raise InvalidOption(
+                f"target_records={target_records!r} must be a whole number from 1 to {available}, "
+                "the records with positive design weight."
+            )
+        return Budget(int(target_records), 0.0, float(kappa))
+
+    def _check_gate_options(
+        self, selection: str, temperature: float | None, device: str | None
+    ) -> None:
+        check_selection(selection)
+        for name, value in (("temperature", temperature), ("device", device)):
+            if value is not None and selection != SAMPLED_GATES:
+                raise InvalidOption(
+                    f"{name} acts on trained gates only, and selection={selection!r} needs no "
+                    f"training. Leave {name} out, or set selection={SAMPLED_GATES!r}."
+                )
+        if temperature is not None and not (np.isfinite(temperature) and temperature > 0):
+            raise InvalidOption(f"temperature={temperature!r} must be positive.")
+        if selection == SAMPLED_GATES and not self.problem.is_soft.any():
+            raise InvalidOption(
+                "gates are trained on soft targets, and none is soft. Use "
+                'selection="closed_form", or leave some tolerances out.'
+            )
+
+    def calibrate(self, max_iter: int = 1000, *, progress: bool | None = None) -> Vector:
+        """Find the weights.
+
+        A dense solve with all records comes first; then, with a price or a count of records, a
+        draw by optimal inclusion probabilities and a refit of the survivors. Ctrl-C ends the
+        running solve and keeps its best weights, with a warning.
+
+        Args:
+            max_iter: Most Newton steps of each solve; some tens are usual.
+            progress: Whether to show a bar with loss, gap and records; None shows it on a
+                terminal.
+
+        Returns:
+            Calibrated weights, shape `(n_records,)`, exact zeros for dropped records.
+
+        Raises:
+            InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+        """
+        if max_iter < 1:
+            raise InvalidOption(f"max_iter={max_iter!r} must be at least 1.")
+        problem = self.problem
+        begun = time.perf_counter()
+        seconds: dict[str, float] = {}
+        with _Bar(progress) as bar:
+            bar.records = int((problem.design_weights > 0).sum())
+            solution = solve(
+                problem,
+                self._distance,
+                closeness=self._closeness,
+                max_iter=max_iter,
+                progress=bar.show,
+            )
+            weights = solution.ratio * problem.design_weights
+            probabilities = np.ones(problem.n_records)
+            history = _history_rows(solution, bar.records)
+            seconds["dense"] = time.perf_counter() - begun
+
+            if self._budget is not None and solution.status is not Status.CANCELLED:
+                drawn_at = time.perf_counter()
+                draw = self._draw(weights, self._budget, bar)
+                probabilities = draw.probabilities
+                seconds["draw"] = time.perf_counter() - drawn_at
+                bar.records = len(draw.record_index)
+                refit_at = time.perf_counter()
+                solution, kept_weights = self._refit(draw, max_iter, bar)
+                weights = np.zeros(problem.n_records)
+                weights[draw.record_index] = kept_weights
+                history += _history_rows(solution, bar.records)
+                seconds["refit"] = time.perf_counter() - refit_at
+        seconds["total"] = time.perf_counter() - begun
+        if solution.status is not Status.CONVERGED:
+            warnings.warn(
+                f"{solution.status.value} (relative gap {solution.gap:.1e})",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
+        self._outcome = (weights, probabilities, solution, history, seconds, max_iter)
+        self._result = None
+        return weights.copy()
+
+    def _draw(self, weights: Vector, budget: Budget, bar: _Bar) -> Draw:
+        if self._selection != SAMPLED_GATES:
+            return SELECTIONS[self._selection](self.problem, weights, budget, self._seed)
+        from microcalibrate.sampled_gates import sampled_gates
+
+        return sampled_gates(
+            self.problem,
+            weights,
+            budget,
+            self._seed,
+            temperature=self._temperature,
+            device=self._device,
+            progress=bar.show_pass,
+        )
+
+    def _refit(self, draw: Draw, max_iter: int, bar: _Bar) -> tuple[Solution, Vector]:
+        """Calibrate the survivors from where the draw starts them."""
+        problem, kept = self.problem, draw.record_index
+        # Bounds on the ratio to a design weight count from that of the record's whole stratum:
+        # d / pi. The refit works on the ratio to its own start.
+        probability = np.maximum(draw.probabilities[kept], 1e-12)
+        stratum_weight = problem.design_weights[kept] / probability
+        unit = stratum_weight / draw.start_weights
+        lower = np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR)
+        upper = np.maximum(problem.max_ratio[kept] * unit, lower)
+        rows = problem.estimate_matrix[kept]
+        refit = dataclasses.replace(
+            problem,
+            design_weights=draw.start_weights,
+            estimate_matrix=sp.csr_array(rows) if sp.issparse(rows) else rows,
+            min_ratio=lower,
+            max_ratio=upper,
+        )
+        solution = solve(
+            refit,
+            self._distance,
+            closeness=self._refit_closeness,
+            max_iter=max_iter,
+            phase="refit",
+            progress=bar.show,
+        )
+        return solution, solution.ratio * draw.start_weights
+
+    @property
+    def weights(self) -> Vector:
+        """Calibrated weights, shape `(n_records,)`."""
+        return self.result.weights
+
+    @property
+    def result(self) -> CalibrationResult:
+        """The full result of the last `calibrate()`.
+
+        Raises:
+            InvalidOption: If `calibrate()` has not been called yet.
+        """
+        if self._result is None:
+            if not hasattr(self, "_outcome"):
+                raise InvalidOption("there is no result yet: call `calibrate()` first.")
+            self._result = self._build_result(*self._outcome)
+        return self._result
+
+    def summary(self) -> str:
+        """What was asked and what came out, in a few lines."""
+        return self.result.summary()
+
+    def _build_result(
+        self,
+        weights: Vector,
+        probabilities: Vector,
+        solution: Solution,
+        history: list[dict[str, Any]],
+        seconds: dict[str, float],
+        max_iter: int,
+    ) -> CalibrationResult:
+        import pandas as pd
+
+        problem = self.problem
+        before = problem.errors(problem.design_weights)
+        after = problem.errors(weights)
+        return CalibrationResult(
+            weights=weights,
+            design_weights=problem.design_weights,
+            record_ids=self._record_ids,
+            inclusion_probabilities=probabilities,
+            status=solution.status,
+            gap=solution.gap,
+            targets=self._targets_table(weights, solution.prices),
+            history=pd.DataFrame(history),
+            statistics={
+                "before": weight_statistics(problem.design_weights, before),
+                "after": weight_statistics(weights, after),
+            },
+            settings=self._settings(max_iter),
+            seconds=seconds,
+            versions={
+                "python": platform.python_version(),
+                **{
+                    package: version(package)
+                    for package in ("microcalibrate", "l0-python", "numpy", "scipy")
+                },
+            },
+        )
+
+    def _targets_table(self, weights: Vector, prices: Vector) -> pd.DataFrame:
+        import pandas as pd
+
+        problem = self.problem
+        initial, final = problem.estimates(problem.design_weights), problem.estimates(weights)
+        return pd.DataFrame(
+            {
+                "name": problem.target_names,
+                "family": self._families,
+                "target": problem.targets,
+                "initial": initial,
+                "final": final,
+                "initial_error": (initial - problem.targets) / problem.scales,
+                "error": (final - problem.targets) / problem.scales,
+                "price": prices,
+                "scale": problem.scales,
+                "tolerance": problem.tolerances,
+                "importance": problem.importances,
+            }
+        )
+
+    def _settings(self, max_iter: int) -> dict[str, Any]:
+        """Every option, in plain types; bounds given per record are named as such."""
+
+        def bound(values: Vector) -> float | str | None:
+            if np.any(values != values[0]):
+                return "per record"
+            return float(values[0]) if np.isfinite(values[0]) else None
+
+        budget = self._budget or Budget(None, 0.0, 0.0)
+        return {
+            "l0_lambda": budget.l0_lambda,
+            "target_records": budget.records,
+            "kappa": budget.kappa,
+            "min_weight_ratio": bound(self.problem.min_ratio),
+            "max_weight_ratio": bound(self.problem.max_ratio),
+            "distance": self._distance.name,
+            "closeness": self._closeness,
+            "refit_closeness": self._refit_closeness,
+            "selection": self._selection if self._budget else None,
+            "temperature": self._temperature,
+            "seed": self._seed,
+            "max_iter": max_iter,
+            "n_records": self.problem.n_records,
+            "n_targets": self.problem.n_targets,
+        }
+
+
+class _Bar:
+    """A tqdm bar fed by the engine; made on the first step."""
+
+    def __init__(self, wanted: bool | None) -> None:
+        self._disable = None if wanted is None else not wanted
+        self._bar: Any = None
+        self.records = 0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, step: Step) -> None:
+        """Show a step of the engine."""
+        self._update(step.phase, loss=step.loss, gap=step.gap)
+
+    def show_pass(self, _number: int, loss: float) -> None:
+        """Show a pass of training."""
+        self._update("gates", loss=loss)
+
+    def _update(self, phase: str, **figures: float) -> None:
+        if self._disable is True:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(unit=" steps", disable=self._disable)
+        if self._bar.disable:
+            self._disable = True
+            return
+        self._bar.set_description(phase, refresh=False)
+        shown = {name: f"{value:.2e}" for name, value in figures.items()}
+        self._bar.set_postfix({**shown, "records": f"{self.records:,}"}, refresh=False)
+        self._bar.update()
+
+
+def _history_rows(solution: Solution, records: int) -> list[dict[str, Any]]:
+    return [{**dataclasses.asdict(step), "records": records} for step in solution.history]
+
+
+def _positive(name: str, value: float) -> float:
+    if not np.isfinite(value) or value <= 0:
+        raise InvalidOption(f"{name}={value!r} must be a positive number.")
+    return float(value)
+
+
+def _labels(given: Any, default: Sequence[Any], what: str) -> list[Any]:
+    """One label per item, the default where none is given."""
+    if given is None:
+        return list(default)
+    labels = list(given)
+    if len(labels) != len(default):
+        raise InvalidProblem(f"{what} has {len(labels)} entries for {len(default)} items.")
+    return [
+        fallback if label is None else label
+        for label, fallback in zip(labels, default, strict=True)
+    ]
