@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal
 
+from microcalibrate.atomic import RUN_MARKER, atomic_path, check_run_folder, run_folder
 from microcalibrate.errors import InvalidOption, UnreadableFile, UnwritableFile
 from microcalibrate.io import (
-    RUN_MARKER,
-    atomic_path,
+    read_json,
     read_matrix,
     read_problem,
     read_table,
-    run_folder,
     write_json,
     write_table,
 )
@@ -268,8 +267,15 @@ def test_a_problem_is_read_from_its_folder(problem_folder: Path) -> None:
     assert problem.target_names == ("a", "b")
     assert problem.families == ("f", "")
     assert_array_equal(problem.targets, [1.5, 2.0])
+    assert_array_equal(problem.tolerances, [np.nan, np.nan])
     assert_array_equal(problem.weights, np.ones(3))
     assert_array_equal(problem.estimate_matrix.toarray(), np.eye(3, 2))
+
+
+def test_tolerances_of_a_stored_problem_are_read(problem_folder: Path) -> None:
+    (problem_folder / "targets.csv").write_text("name,target,tolerance\na,1.5,0\nb,2,\n")
+
+    assert_array_equal(read_problem(problem_folder).tolerances, [0.0, np.nan])
 
 
 @pytest.mark.parametrize(
@@ -406,6 +412,31 @@ def test_json_says_where_it_has_no_word(tmp_path: Path, value: Any, where: str) 
     assert not content(tmp_path)
 
 
+def test_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    written = {"a": [0.1 + 0.2, 1, True, None], "é": {}}
+    write_json(written, tmp_path / "x.json")
+
+    assert read_json(tmp_path / "x.json") == written
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b'{"a": ', "damaged"),
+        (b'"\xff"', "UTF-8"),
+        (b"[" * 100_000, "damaged"),
+    ],
+)
+def test_json_that_cannot_be_read_is_named(tmp_path: Path, data: bytes | None, part: str) -> None:
+    if data is not None:
+        (tmp_path / "x.json").write_bytes(data)
+
+    with pytest.raises(UnreadableFile, match=rf"x\.json.*{part}"):
+        read_json(tmp_path / "x.json")
+
+
 # --- Folders of runs ------------------------------------------------------------------------------
 
 
@@ -512,3 +543,28 @@ def test_something_that_came_up_meanwhile_is_left_alone(tmp_path: Path) -> None:
         run_while_another_writes()
 
     assert content(tmp_path) == {"run/other.txt": b"mine"}
+
+
+def test_whether_a_run_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    run(tmp_path / "run", "first")
+    before = content(tmp_path)
+
+    check_run_folder(tmp_path / "run")
+    check_run_folder(tmp_path / "new")
+    for wrong in ("photos", "no/run"):
+        with pytest.raises(UnwritableFile):
+            check_run_folder(tmp_path / wrong)
+
+    assert content(tmp_path) == before
+    assert sorted(os.listdir(tmp_path)) == ["photos", "run"]
+
+
+def test_a_full_disk_is_noticed_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "mkdir", full_disk)
+
+    with pytest.raises(UnwritableFile, match="No space left"):
+        check_run_folder(tmp_path / "run")

@@ -145,8 +145,10 @@ class Calibration:
         self._families = _labels(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
         )
-        self._record_ids = np.array(
-            _labels(record_ids, range(self.problem.n_records), "record_ids")
+        self._record_ids = (
+            np.arange(self.problem.n_records)
+            if record_ids is None
+            else np.array(_labels(record_ids, range(self.problem.n_records), "record_ids"))
         )
         self._result: CalibrationResult | None = None
 

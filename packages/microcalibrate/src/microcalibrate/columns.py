@@ -70,7 +70,7 @@ class Text:
 Value: TypeAlias = npt.NDArray[Any] | Text | bool | int | float | str
 """A column, or one value that stands for all records."""
 
-_MIRRORED = {
+_MIRRORED: dict[Callable[[Any, Any], Any], Callable[[Any, Any], Any]] = {
     operator.lt: operator.gt,
     operator.le: operator.ge,
     operator.gt: operator.lt,
@@ -96,7 +96,8 @@ def compare(left: Value, sign: Callable[[Any, Any], Any], right: Value) -> Mask:
     if isinstance(left, Text) and isinstance(right, str):
         return left.where(lambda label: sign(label, right))
     if isinstance(left, str) and isinstance(right, Text):
-        return right.where(lambda label: _MIRRORED.get(sign, sign)(label, left))
+        mirrored = _MIRRORED.get(sign, sign)
+        return right.where(lambda label: mirrored(label, left))
     if isinstance(left, Text) and isinstance(right, Text):
         present = (left.codes >= 0) & (right.codes >= 0)
         mask = np.zeros(present.shape, dtype=np.bool_)

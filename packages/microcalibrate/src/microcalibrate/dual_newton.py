@@ -40,6 +40,10 @@ class DualNewton:
         self.x = self._program.response(self.gradient)
         self.errors = self._program.errors(self.x)
 
+    def gap(self) -> float:
+        """Objective at `x`, a best response, minus its lower bound at `prices`."""
+        return self._program.gap_of_targets(self.errors, self.prices)
+
     def _residual(self) -> Vector:
         return self.errors - self._program.compliance * self.prices
 

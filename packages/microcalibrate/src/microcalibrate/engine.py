@@ -195,38 +195,41 @@ class _Loop:
         Afterwards `ratio`, `prices`, `gap`, `residual` and `misses` are set.
         """
         try:
-            return self._iterate(program, program.elastic(price) if price else program)
+            return self._iterate(program, price)
         except KeyboardInterrupt:
             return Status.CANCELLED
 
-    def _iterate(self, program: Program, elastic: Program) -> Status:
+    def _iterate(self, program: Program, price: float) -> Status:
         # Plain Newton steps need a program whose costs are all curved: one without slacks. They
         # are tried first, and again when the interior point method nearly knows the answer.
         newton_works = not program.has_slack
-        interior = InteriorPoint(elastic)
         newton = DualNewton(program) if newton_works else None
+        interior: InteriorPoint | None = None
+        elastic = program
         polish_below = POLISH_BELOW
         while True:
             if newton is not None:
                 self._record(program, newton)
             else:
+                if interior is None:
+                    elastic = program.elastic(price) if price else program
+                    interior = InteriorPoint(elastic)
                 self._record(elastic, interior)
             if self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE:
                 return Status.CONVERGED
             if len(self.history) > self.max_iter:
                 return Status.STEP_LIMIT
-            if newton is None and newton_works and self.gap < polish_below:
+            if interior and newton_works and not newton and self.gap < polish_below:
                 polish_below = self.gap * 1e-2
                 newton = DualNewton(program, interior.prices)
-            if newton is not None and not newton.step():
+            if newton and not newton.step():
                 newton = None
-            if newton is None and not interior.step():
+            if interior and not newton and not interior.step():
                 return Status.STALLED
 
     def _record(self, program: Program, method: DualNewton | InteriorPoint) -> None:
         loss = program.objective(method.x, method.errors)
-        gap = program.gap(method.x, method.errors, method.prices, method.gradient)
-        self.gap = gap / max(abs(loss), 1e-16)
+        self.gap = method.gap() / max(abs(loss), 1e-16)
         self.residual = float(np.abs(method.errors[program.is_hard]).max(initial=0.0))
         self.misses = program.misses(method.x, method.errors)
         self.prices = method.prices

@@ -345,11 +345,14 @@ class _Evaluation:
 
     def link(self, node: ast.Compare, sign: type[ast.cmpop], left: Value, right: Value) -> Mask:
         if isinstance(left, Text | str) != isinstance(right, Text | str):
-            self.parsed.fail(
-                f"`{self.parsed.source(node)}` compares text with a number. Put quotes around a "
-                "text, and none around a number."
-            )
+            self.fail_mixed(node)
         return compare(left, _COMPARISONS[sign], right)
+
+    def fail_mixed(self, node: ast.Compare) -> NoReturn:
+        self.parsed.fail(
+            f"`{self.parsed.source(node)}` compares text with a number. Put quotes around a text, "
+            "and none around a number."
+        )
 
     def membership(
         self, node: ast.Compare, left: ast.expr, right: ast.List | ast.Tuple, negated: bool
@@ -357,10 +360,7 @@ class _Evaluation:
         value = self.value(left)
         items = [self.value(item) for item in right.elts]
         if any(isinstance(item, str) != isinstance(value, Text | str) for item in items):
-            self.parsed.fail(
-                f"`{self.parsed.source(node)}` compares text with a number. Put quotes around a "
-                "text, and none around a number."
-            )
+            self.fail_mixed(node)
         if isinstance(value, Text):
             wanted = set(items)
             return value.where(lambda label: (label in wanted) != negated)
@@ -373,8 +373,7 @@ class _Evaluation:
     def value(self, node: ast.expr) -> Value:
         """Numbers, truth values or text that a node stands for."""
         if isinstance(node, ast.Constant):
-            literal: bool | int | float | str = node.value  # type: ignore[assignment]
-            return literal
+            return node.value  # type: ignore[return-value]
         if isinstance(node, ast.Name):
             try:
                 return self.columns[self.parsed.name(node)]

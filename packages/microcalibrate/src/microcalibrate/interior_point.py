@@ -53,10 +53,14 @@ class InteriorPoint:
         self.prices = np.zeros(n_targets)
         self.step_length = 0.0
 
-        # Slacks start in the middle of their box, or just off the bound of a half-open one.
-        low, high = program.lower[program.n_ratios :], program.upper[program.n_ratios :]
+        # Ratios start at 1, or well within bounds that exclude it; slacks in the middle of their
+        # box, or just off the bound of a half-open one.
+        low, high = program.lower, program.upper
+        margin = 0.1 * np.minimum(high - low, 1.0)
         middle = np.where(np.isfinite(low + high), 0.5 * (low + high), low + 1.0)
-        self.x = np.concatenate([program.start, middle])
+        n = program.n_ratios
+        ratio = np.clip(1.0, low[:n] + margin[:n], high[:n] - margin[:n])
+        self.x = np.concatenate([ratio, middle[n:]])
         self._look()
 
         importance = np.where(soft, 1 / np.where(soft, program.compliance, 1.0), 1 / n_targets)
@@ -73,6 +77,10 @@ class InteriorPoint:
     def _look(self) -> None:
         self.gradient = self._program.gradient(self.prices)
         self.errors = self._program.errors(self.x)
+
+    def gap(self) -> float:
+        """Objective at `x` minus its lower bound at `prices`."""
+        return self._program.gap(self.x, self.errors, self.prices, self.gradient)
 
     def step(self) -> bool:
         """Take one predictor–corrector step.

@@ -1,113 +1,229 @@
 """The few hot loops over sparse records, compiled.
 
+Records are grouped by pattern: by the set of targets they add to. In a survey few records are
+alone with theirs, and a group is a small dense block, whose arithmetic is contiguous.
+
 Every sum is taken in an order that does not depend on the number of threads, so that results
 repeat to the last bit: a row of the Gram matrix belongs to one thread, and products with the
-transpose are added up block of records by block of records.
+transpose are added up part by part.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-Index = NDArray[np.integer]
+Index = NDArray[np.int64]
 
-# Blocks of records whose partial sums are added in a fixed order, however many threads there are.
-N_BLOCKS = 16
+# Parts of the records whose sums are added in a fixed order, however many threads there are.
+N_PARTS = 16
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
-def sparse_gram(
-    indptr: Index,
-    indices: Index,
-    data: Vector,
-    record_weight: Vector,
-    panel_bounds: Index,
-    out: Vector,
-) -> None:
-    """Upper triangle of `X.T @ diag(record_weight) @ X` for CSR `X` with sorted indices.
+class PatternBlocks(NamedTuple):
+    """A sparse matrix as dense blocks, one per pattern of non-zero columns.
 
-    Args:
-        indptr: Row pointers of `X`, shape `(n_records + 1,)`.
-        indices: Column of each stored value, ascending within a record.
-        data: Stored values.
-        record_weight: One factor per record, shape `(n_records,)`.
-        panel_bounds: First row of each panel of `out`, and the number of rows; see
-            `balanced_panels`. A panel is worked on by one thread.
-        out: Shape `(n_targets, n_targets)`; its upper triangle is overwritten.
+    Attributes:
+        record_order: Records in the order of their blocks, shape `(n_records,)`.
+        first_record: Where each block starts in `record_order`, shape `(n_blocks + 1,)`.
+        first_column: Where each block starts in `columns`, shape `(n_blocks + 1,)`.
+        columns: Columns of each block, ascending within a block.
+        first_value: Where each block starts in `values`, shape `(n_blocks + 1,)`.
+        values: Entries, block by block, record by record.
+        parts: Block bounds of `N_PARTS` parts of about equal work, shape `(N_PARTS + 1,)`.
     """
-    for panel in prange(panel_bounds.shape[0] - 1):
-        first, last = panel_bounds[panel], panel_bounds[panel + 1]
-        for row in range(first, last):
-            out[row, row:] = 0.0
-        for record in range(record_weight.shape[0]):
-            start, stop = indptr[record], indptr[record + 1]
-            factor = record_weight[record]
-            if factor == 0.0 or start == stop or indices[stop - 1] < first:
-                continue
-            position = start + np.searchsorted(indices[start:stop], first)
-            while position < stop and indices[position] < last:
-                scaled = factor * data[position]
-                row_of_out = out[indices[position]]
-                for other in range(position, stop):
-                    row_of_out[indices[other]] += scaled * data[other]
-                position += 1
+
+    record_order: Index
+    first_record: Index
+    first_column: Index
+    columns: Index
+    first_value: Index
+    values: Vector
+    parts: Index
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
-def sparse_product(indptr: Index, indices: Index, data: Vector, vector: Vector) -> Vector:
-    """`X @ vector` for CSR `X`, shape `(n_records,)`."""
-    n_records = indptr.shape[0] - 1
-    out = np.empty(n_records)
-    for record in prange(n_records):
-        total = 0.0
-        for position in range(indptr[record], indptr[record + 1]):
-            total += data[position] * vector[indices[position]]
-        out[record] = total
-    return out
+def pattern_blocks(indptr: NDArray[np.integer], indices: Index, data: Vector) -> PatternBlocks:
+    """Group the records of a CSR matrix, its indices sorted, by their pattern of columns.
+
+    Examples:
+        >>> blocks = pattern_blocks(np.array([0, 1, 2, 4]), np.array([1, 1, 0, 1]), np.ones(4))
+        >>> blocks.record_order.tolist(), blocks.first_record.tolist()
+        ([0, 1, 2], [0, 2, 3])
+    """
+    indptr = indptr.astype(np.int64)
+    lengths = np.diff(indptr)
+    # Two patterns are told apart by the sum of a random 64-bit number per column, and by length:
+    # a false match among a million patterns has a chance of about 1e-8.
+    rng = np.random.default_rng(20180101)
+    signature = rng.integers(0, 2**64, size=int(indices.max(initial=0)) + 1, dtype=np.uint64)
+    running = np.concatenate([[np.uint64(0)], np.cumsum(signature[indices], dtype=np.uint64)])
+    keys = running[indptr[1:]] - running[indptr[:-1]] + lengths.astype(np.uint64)
+    _, first_seen, group = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first_seen[group], kind="stable")
+
+    leader = first_seen[group][order]
+    starts = np.flatnonzero(np.r_[True, leader[1:] != leader[:-1]])
+    leaders = leader[starts]
+    first_record = np.r_[starts, len(order)]
+    first_column = np.r_[0, np.cumsum(lengths[leaders])]
+    values_so_far = np.r_[0, np.cumsum(lengths[order])]
+    first_value = values_so_far[first_record]
+    work = np.cumsum(np.diff(first_value)) / max(first_value[-1], 1)
+    inner = np.searchsorted(work, np.arange(1, N_PARTS) / N_PARTS)
+    return PatternBlocks(
+        order,
+        first_record,
+        first_column,
+        indices[_ranges(indptr[leaders], lengths[leaders])].astype(np.int64),
+        first_value,
+        data[_ranges(indptr[order], lengths[order])],
+        np.r_[0, inner, len(leaders)],
+    )
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
-def sparse_transposed_product(
-    indptr: Index, indices: Index, data: Vector, vector: Vector, n_targets: int
-) -> Vector:
-    """`X.T @ vector` for CSR `X`, shape `(n_targets,)`, added up in a fixed order."""
-    n_records = indptr.shape[0] - 1
-    partial = np.zeros((N_BLOCKS, n_targets))
-    for block in prange(N_BLOCKS):
-        sums = partial[block]
-        for record in range(block * n_records // N_BLOCKS, (block + 1) * n_records // N_BLOCKS):
-            factor = vector[record]
-            if factor != 0.0:
-                for position in range(indptr[record], indptr[record + 1]):
-                    sums[indices[position]] += factor * data[position]
-    total = partial[0]
-    for block in range(1, N_BLOCKS):
-        total += partial[block]
-    return total
+def _ranges(starts: Index, lengths: Index) -> Index:
+    """`starts[0], starts[0] + 1, …` for `lengths[0]` places, then the same for the next."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
 
 
-def balanced_panels(indptr: Index, indices: Index, n_targets: int, n_panels: int) -> Index:
+def balanced_panels(blocks: PatternBlocks, n_targets: int, n_panels: int) -> Index:
     """Row bounds that give each panel of the Gram matrix about the same work.
-
-    Args:
-        indptr: Row pointers of the CSR matrix.
-        indices: Its column indices, ascending within a record.
-        n_targets: Number of columns.
-        n_panels: Number of panels wanted.
 
     Returns:
         Ascending bounds, shape `(n_panels + 1,)`, from 0 to `n_targets`.
 
     Examples:
-        >>> balanced_panels(np.array([0, 2, 4]), np.array([0, 1, 0, 1]), 2, 2)
-        array([0, 1, 2])
+        >>> blocks = pattern_blocks(np.array([0, 2, 4]), np.array([0, 1, 0, 1]), np.ones(4))
+        >>> balanced_panels(blocks, 2, 2).tolist()
+        [0, 1, 2]
     """
-    # A value at place p of a record's L values meets the L - p values from itself onwards.
-    last = np.repeat(indptr[1:], np.diff(indptr))
-    work = np.bincount(indices, weights=last - np.arange(len(indices)), minlength=n_targets)
-    share = np.cumsum(work) / max(work.sum(), 1.0)
+    # The column at place p of a block of K columns meets the K - p columns from itself onwards.
+    n_columns = np.diff(blocks.first_column)
+    last = np.repeat(blocks.first_column[1:], n_columns)
+    work = (last - np.arange(len(last))) * np.repeat(np.diff(blocks.first_record), n_columns)
+    share = np.cumsum(np.bincount(blocks.columns, weights=work, minlength=n_targets))
+    share /= max(share[-1], 1.0)
     inner = np.searchsorted(share, np.arange(1, n_panels) / n_panels, side="left") + 1
-    return np.concatenate([[0], np.minimum(inner, n_targets), [n_targets]]).astype(np.int64)
+    return np.r_[0, np.minimum(inner, n_targets), n_targets]
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+def sparse_gram(blocks: PatternBlocks, record_weight: Vector, panels: Index, out: Vector) -> None:
+    """Upper triangle of `X.T @ diag(record_weight) @ X`.
+
+    Args:
+        blocks: `X` by patterns.
+        record_weight: One factor per record, shape `(n_records,)`.
+        panels: Row bounds; see `balanced_panels`. A panel is worked on by one thread.
+        out: Shape `(n_targets, n_targets)`; its upper triangle is overwritten.
+    """
+    widest = 0
+    for block in range(blocks.first_column.shape[0] - 1):
+        widest = max(widest, blocks.first_column[block + 1] - blocks.first_column[block])
+    for panel in prange(panels.shape[0] - 1):
+        first, last = panels[panel], panels[panel + 1]
+        local = np.empty((widest, widest))
+        for row in range(first, last):
+            out[row, row:] = 0.0
+        for block in range(blocks.first_record.shape[0] - 1):
+            columns = blocks.columns[blocks.first_column[block] : blocks.first_column[block + 1]]
+            n_columns = columns.shape[0]
+            low = np.searchsorted(columns, first)
+            high = np.searchsorted(columns, last)
+            if low == high:
+                continue
+            value = blocks.first_value[block]
+            place, stop = blocks.first_record[block], blocks.first_record[block + 1]
+            if stop - place == 1:
+                factor_a = record_weight[blocks.record_order[place]]
+                for row in range(low, high):
+                    by_a = factor_a * blocks.values[value + row]
+                    out_row = out[columns[row]]
+                    for column in range(row, n_columns):
+                        out_row[columns[column]] += by_a * blocks.values[value + column]
+                continue
+            local[low:high, low:n_columns] = 0.0
+            # Four records at a time: each entry of the block is loaded and stored once for four.
+            while place + 4 <= stop:
+                a = blocks.values[value : value + n_columns]
+                b = blocks.values[value + n_columns : value + 2 * n_columns]
+                c = blocks.values[value + 2 * n_columns : value + 3 * n_columns]
+                d = blocks.values[value + 3 * n_columns : value + 4 * n_columns]
+                factor_a = record_weight[blocks.record_order[place]]
+                factor_b = record_weight[blocks.record_order[place + 1]]
+                factor_c = record_weight[blocks.record_order[place + 2]]
+                factor_d = record_weight[blocks.record_order[place + 3]]
+                for row in range(low, high):
+                    by_a, by_b = factor_a * a[row], factor_b * b[row]
+                    by_c, by_d = factor_c * c[row], factor_d * d[row]
+                    local_row = local[row]
+                    for column in range(row, n_columns):
+                        local_row[column] += (by_a * a[column] + by_b * b[column]) + (
+                            by_c * c[column] + by_d * d[column]
+                        )
+                place += 4
+                value += 4 * n_columns
+            while place < stop:
+                a = blocks.values[value : value + n_columns]
+                factor_a = record_weight[blocks.record_order[place]]
+                for row in range(low, high):
+                    by_a = factor_a * a[row]
+                    local_row = local[row]
+                    for column in range(row, n_columns):
+                        local_row[column] += by_a * a[column]
+                place += 1
+                value += n_columns
+            for row in range(low, high):
+                out_row = out[columns[row]]
+                for column in range(row, n_columns):
+                    out_row[columns[column]] += local[row, column]
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+def sparse_product(blocks: PatternBlocks, vector: Vector) -> Vector:
+    """`X @ vector`, shape `(n_records,)`."""
+    out = np.empty(blocks.record_order.shape[0])
+    for part in prange(N_PARTS):
+        local = np.empty(vector.shape[0])
+        for block in range(blocks.parts[part], blocks.parts[part + 1]):
+            first_column = blocks.first_column[block]
+            n_columns = blocks.first_column[block + 1] - first_column
+            for column in range(n_columns):
+                local[column] = vector[blocks.columns[first_column + column]]
+            value = blocks.first_value[block]
+            for place in range(blocks.first_record[block], blocks.first_record[block + 1]):
+                total = 0.0
+                for column in range(n_columns):
+                    total += blocks.values[value + column] * local[column]
+                out[blocks.record_order[place]] = total
+                value += n_columns
+    return out
+
+
+@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+def sparse_transposed_product(blocks: PatternBlocks, vector: Vector, n_targets: int) -> Vector:
+    """`X.T @ vector`, shape `(n_targets,)`, added up in a fixed order."""
+    partial = np.zeros((N_PARTS, n_targets))
+    for part in prange(N_PARTS):
+        sums = partial[part]
+        local = np.empty(n_targets)
+        for block in range(blocks.parts[part], blocks.parts[part + 1]):
+            first_column = blocks.first_column[block]
+            n_columns = blocks.first_column[block + 1] - first_column
+            local[:n_columns] = 0.0
+            value = blocks.first_value[block]
+            for place in range(blocks.first_record[block], blocks.first_record[block + 1]):
+                factor = vector[blocks.record_order[place]]
+                for column in range(n_columns):
+                    local[column] += factor * blocks.values[value + column]
+                value += n_columns
+            for column in range(n_columns):
+                sums[blocks.columns[first_column + column]] += local[column]
+    total = partial[0]
+    for part in range(1, N_PARTS):
+        total += partial[part]
+    return total

@@ -24,7 +24,7 @@ Matrix = NDArray[np.float64]
 
 ROWS_A_BLOCK = 8_192
 # Note [Ridge]: columns may be collinear, and weights of records span many orders of magnitude, so
-# the matrix can be singular in floating point. A ridge of this size, relative to a unit diagonal,
+# the matrix can be singular in floating point. A ridge of this size, relative to its diagonal,
 # makes it positive definite; the error it leaves is removed by the next step, which computes its
 # right-hand side afresh.
 FIRST_RIDGE = 1e-14
@@ -45,7 +45,10 @@ class Columns(Protocol):
         """`A.T @ ratio`, shape `(n_targets,)`."""
 
     def unscaled_gram(self, record_weight: Vector) -> Matrix:
-        """`A.T @ diag(record_weight) @ A` before column scaling; only the upper triangle counts."""
+        """`A.T @ diag(record_weight) @ A` before column scaling.
+
+        Only the upper triangle counts. The array belongs to the caller until the next call.
+        """
 
 
 def columns_of(matrix: Any, row_scale: Vector, column_scale: Vector) -> Columns:
@@ -81,52 +84,44 @@ class DenseColumns:
         return total
 
 
-@dataclass(frozen=True, eq=False)
 class SparseColumns:
-    """Columns held as a CSR array with sorted indices."""
+    """Columns held as a CSR array with sorted indices, regrouped by pattern."""
 
-    matrix: Any
-    row_scale: Vector
-    column_scale: Vector
-
-    def __post_init__(self) -> None:
-        # Imported here: compiling and loading numba costs a second that dense problems need not.
+    def __init__(self, matrix: Any, row_scale: Vector, column_scale: Vector) -> None:
+        # Imported here: loading numba costs half a second that dense problems need not.
         import numba
 
         from microcalibrate import kernels
 
-        csr = self.matrix
-        arrays = (csr.indptr, csr.indices, csr.data)
-        panels = kernels.balanced_panels(
-            csr.indptr, csr.indices, csr.shape[1], numba.get_num_threads()
+        self._kernels = kernels
+        self._blocks = kernels.pattern_blocks(matrix.indptr, matrix.indices, matrix.data)
+        self._n_targets = matrix.shape[1]
+        # One workspace for every assembly: fresh pages for a large matrix cost as much time as
+        # filling it.
+        self._gram = np.empty((self._n_targets, self._n_targets))
+        self._panels = kernels.balanced_panels(
+            self._blocks, self._n_targets, numba.get_num_threads()
         )
-        object.__setattr__(self, "_kernels", kernels)
-        object.__setattr__(self, "_arrays", arrays)
-        object.__setattr__(self, "_panels", panels)
-
-    _kernels: Any = None
-    _arrays: Any = None
-    _panels: Any = None
+        self.row_scale = row_scale
+        self.column_scale = column_scale
 
     def product(self, prices: Vector) -> Vector:
         """See `Columns.product`."""
-        out = self._kernels.sparse_product(*self._arrays, self.column_scale * prices)
-        out *= self.row_scale
-        return np.asarray(out)
+        out = self._kernels.sparse_product(self._blocks, self.column_scale * prices)
+        return np.asarray(self.row_scale * out)
 
     def transposed_product(self, ratio: Vector) -> Vector:
         """See `Columns.transposed_product`."""
         out = self._kernels.sparse_transposed_product(
-            *self._arrays, self.row_scale * ratio, self.matrix.shape[1]
+            self._blocks, self.row_scale * ratio, self._n_targets
         )
         return np.asarray(self.column_scale * out)
 
     def unscaled_gram(self, record_weight: Vector) -> Matrix:
         """See `Columns.unscaled_gram`."""
-        gram = np.empty((self.matrix.shape[1],) * 2)
         factor = self.row_scale**2 * record_weight
-        self._kernels.sparse_gram(*self._arrays, factor, self._panels, gram)
-        return gram
+        self._kernels.sparse_gram(self._blocks, factor, self._panels, self._gram)
+        return self._gram
 
 
 def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
@@ -148,22 +143,24 @@ def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
         >>> factor(columns, np.ones(2), np.array([1.0]))(np.array([12.0]))
         array([2.])
     """
+    # With A = X S, (S G S + D) y = r is (G + D / S^2) (S y) = r / S: nothing large is scaled.
+    # Cholesky's rounding does not depend on such scales (van der Sluis 1969).
+    scale = columns.column_scale
     gram = columns.unscaled_gram(record_weight)
-    full_diagonal = np.diagonal(gram) * columns.column_scale**2 + diagonal
+    full_diagonal = np.diagonal(gram) + diagonal / scale**2
     if not np.isfinite(full_diagonal).all():
         raise np.linalg.LinAlgError("normal equations are not finite")
-    unit = 1 / np.sqrt(np.where(full_diagonal > 0, full_diagonal, 1.0))
-    scale = columns.column_scale * unit
-    gram *= scale[:, None]
-    gram *= scale
+    full_diagonal = np.where(full_diagonal > 0, full_diagonal, 1.0)
     ridge = FIRST_RIDGE
-    while ridge <= LAST_RIDGE:
-        np.fill_diagonal(gram, 1 + ridge)
+    while True:
+        np.fill_diagonal(gram, (1 + ridge) * full_diagonal)
         try:
             # The transposed view is in LAPACK's order: its lower triangle is our upper one.
-            triangle, _ = la.cho_factor(gram.T, lower=True, check_finite=False)
+            triangle, _ = la.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError:
             ridge *= 100
+            if ridge > LAST_RIDGE:
+                raise
+            gram = columns.unscaled_gram(record_weight)
             continue
-        return lambda right: unit * la.cho_solve((triangle, True), unit * right, check_finite=False)
-    raise np.linalg.LinAlgError("normal equations are not positive semidefinite")
+        return lambda right: la.cho_solve((triangle, True), right / scale, check_finite=False) / scale

@@ -45,7 +45,6 @@ class Program:
         distance: What `phi` is.
         lower: Bounds of `x`, shape `(n_free + n_slacks,)`.
         upper: The same from above.
-        start: Where ratios start, shape `(n_free,)`, strictly within their bounds.
         slack_target: Which target each slack belongs to, shape `(n_slacks,)`.
         slack_sign: How a unit of slack counts in the error, shape `(n_slacks,)`.
         slack_price: Cost of a unit of slack, shape `(n_slacks,)`.
@@ -59,7 +58,6 @@ class Program:
     distance: Distance
     lower: Vector
     upper: Vector
-    start: Vector
     slack_target: NDArray[np.int64]
     slack_sign: Vector
     slack_price: Vector
@@ -147,18 +145,24 @@ class Program:
         """Objective at `x` minus its lower bound at `prices`; never negative, 0 at the optimum.
 
         It is added up from terms that are each non-negative (Fenchel–Young), so that nothing
-        cancels: per `x` against its best response, and per target. A hard target that is missed
-        by `e` adds `|price * e|`.
+        cancels: per `x` against its best response, and per target.
         """
         best = self.response(gradient)
         with np.errstate(invalid="ignore"):
             terms = self.cost(x) + gradient * x - self.cost(best) - gradient * best
-        # A slack pays nothing where its best response is at an infinite bound: dual infeasible.
+        # The bound is minus infinity while a slack would pay to grow for ever.
         gap = float(np.where(np.isnan(terms), np.inf, np.maximum(terms, 0)).sum())
+        return gap + self.gap_of_targets(errors, prices)
+
+    def gap_of_targets(self, errors: Vector, prices: Vector) -> float:
+        """The part of the gap that is left where each `x` is its best response.
+
+        A hard target that is missed by `e` adds `|price * e|`.
+        """
         soft = ~self.is_hard
         compliance = self.compliance[soft]
-        gap += float((0.5 * (errors[soft] - compliance * prices[soft]) ** 2 / compliance).sum())
-        return gap + float(np.abs(prices[~soft] * errors[~soft]).sum())
+        gap = (0.5 * (errors[soft] - compliance * prices[soft]) ** 2 / compliance).sum()
+        return float(gap + np.abs(prices[~soft] * errors[~soft]).sum())
 
 
 def program_of(
@@ -180,15 +184,13 @@ def program_of(
     """
     lower = np.maximum(problem.min_ratio, distance.lower)
     upper = np.minimum(problem.max_ratio, distance.upper)
-    free = (problem.design_weights > 0) & (lower < upper)
-    ratio = np.where(problem.design_weights > 0, np.clip(1.0, lower, upper), 0.0)
-    held_weights = np.where(free, 0.0, ratio * problem.design_weights)
-    goal = problem.targets.copy()
-    if held_weights.any():
-        goal -= problem.estimates(held_weights)
-
     matrix, design_weights = problem.estimate_matrix, problem.design_weights
+    free = (design_weights > 0) & (lower < upper)
+    ratio = np.ones(problem.n_records)
+    goal = problem.targets
     if not free.all():
+        ratio = np.where(design_weights > 0, np.clip(1.0, lower, upper), 0.0)
+        goal = goal - problem.estimates(np.where(free, 0.0, ratio * design_weights))
         matrix, design_weights = matrix[free], design_weights[free]
         lower, upper = lower[free], upper[free]
     soft = problem.is_soft
@@ -205,15 +207,9 @@ def program_of(
         distance=distance,
         lower=np.concatenate([lower, -band]),
         upper=np.concatenate([upper, band]),
-        start=_inside(lower, upper),
         slack_target=banded,
         slack_sign=np.ones(len(banded)),
         slack_price=np.zeros(len(banded)),
     )
     return program, free, ratio
 
-
-def _inside(lower: Vector, upper: Vector) -> Vector:
-    """Ratios of 1, moved where need be to lie well within the bounds."""
-    margin = 0.1 * np.minimum(upper - lower, 1.0)
-    return np.clip(1.0, lower + margin, upper - margin)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -19,6 +22,41 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 FORMAT = "microcalibrate.result/1"
+
+STATISTICS = (
+    ("records", "records with weight", "{:,.0f}"),
+    ("total_weight", "total weight", "{:,.0f}"),
+    ("kish", "Kish effective sample size", "{:,.0f}"),
+    ("median_error", "median absolute relative error", "{:.2%}"),
+    ("capped_error", "mean absolute relative error, capped at 100%", "{:.2%}"),
+    ("rms_error", "root mean squared relative error", "{:.2%}"),
+    ("within_10_percent", "share of targets within 10%", "{:.1%}"),
+)
+"""Those of `weight_statistics` that tables show: key, what people call it, how it is written."""
+TARGET_COLUMNS = (
+    "name",
+    "family",
+    "target",
+    "initial",
+    "final",
+    "initial_error",
+    "error",
+    "price",
+    "scale",
+    "tolerance",
+    "importance",
+)
+HISTORY_COLUMNS = (
+    "phase",
+    "step",
+    "method",
+    "loss",
+    "gap",
+    "residual",
+    "step_length",
+    "seconds",
+    "records",
+)
 
 
 class Status(Enum):
@@ -102,7 +140,7 @@ class CalibrationResult:
         Raises:
             UnwritableFile: If it cannot be written; nothing is left half done.
         """
-        from microcalibrate.io import run_folder
+        from microcalibrate.atomic import run_folder
 
         folder = Path(folder)
         with run_folder(folder) as fresh:
@@ -117,10 +155,12 @@ class CalibrationResult:
 
         table = self.weights_table()
         write_table(table, folder / "weights.parquet")
-        write_table(table[table.weight > 0], folder / "weights.csv", guard_formulas=True)
+        write_table(table[table.weight != 0], folder / "weights.csv", guard_formulas=True)
         write_table(self.targets, folder / "targets.csv", guard_formulas=True)
         write_table(self.targets, folder / "targets.parquet")
-        write_table(self.history, folder / "log.csv")
+        # A problem with nothing to decide takes no step, and its table still needs a header.
+        steps = self.history.reindex(columns=list(HISTORY_COLUMNS))
+        write_table(steps, folder / "log.csv")
         kept = pd.DataFrame({"inclusion_probability": self.inclusion_probabilities})
         write_table(kept, folder / "inclusion_probabilities.parquet")
         write_json(self.settings, folder / "config.json")
@@ -132,7 +172,7 @@ class CalibrationResult:
             "format": FORMAT,
             "status": self.status.name,
             "meaning": self.status.value,
-            "gap": float(self.gap),
+            "gap": float(self.gap) if math.isfinite(self.gap) else None,
             "statistics": self.statistics,
             "settings": self.settings,
             "seconds": self.seconds,
@@ -156,42 +196,37 @@ class CalibrationResult:
 
         folder = Path(folder)
         values = read_json(folder / "result.json")
-        if values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else None
+        if found != FORMAT:
             raise UnreadableFile(
-                f"{folder / 'result.json'} has format {values.get('format')!r}, not {FORMAT!r}. "
+                f"{folder / 'result.json'} has format {found!r}, not {FORMAT!r}. "
                 "Open it with the version that wrote it, or run the calibration again."
             )
         table = read_table(folder / "weights.parquet")
         kept = read_table(folder / "inclusion_probabilities.parquet")
-        return cls(
-            weights=table["weight"].to_numpy(),
-            design_weights=table["design_weight"].to_numpy(),
-            record_ids=table["id"].to_numpy(),
-            inclusion_probabilities=kept["inclusion_probability"].to_numpy(),
-            status=Status[values["status"]],
-            gap=values["gap"],
-            targets=read_table(folder / "targets.parquet"),
-            history=read_table(folder / "log.csv"),
-            statistics=values["statistics"],
-            settings=values["settings"],
-            seconds=values["seconds"],
-            versions=values["versions"],
-        )
+        with _complete(folder):
+            if len(table) != len(kept):
+                raise KeyError(f"{len(table) - len(kept)} inclusion probabilities")
+            return cls(
+                weights=table["weight"].to_numpy(),
+                design_weights=table["design_weight"].to_numpy(),
+                record_ids=table["id"].to_numpy(),
+                inclusion_probabilities=kept["inclusion_probability"].to_numpy(),
+                status=Status[values["status"]],
+                gap=math.inf if values["gap"] is None else values["gap"],
+                targets=read_table(folder / "targets.parquet")[list(TARGET_COLUMNS)],
+                history=read_table(folder / "log.csv")[list(HISTORY_COLUMNS)],
+                statistics={when: dict(values["statistics"][when]) for when in ("before", "after")},
+                settings=dict(values["settings"]),
+                seconds=dict(values["seconds"]),
+                versions=dict(values["versions"]),
+            )
 
     def summary(self) -> str:
         """A few lines for people: what was asked, what came out, what to do."""
         before, after = self.statistics["before"], self.statistics["after"]
-        rows = [
-            ("records with weight", "records", "{:,.0f}"),
-            ("total weight", "total_weight", "{:,.0f}"),
-            ("Kish effective sample size", "kish", "{:,.0f}"),
-            ("median absolute relative error", "median_error", "{:.2%}"),
-            ("mean absolute relative error, capped at 100%", "capped_error", "{:.2%}"),
-            ("root mean squared relative error", "rms_error", "{:.2%}"),
-            ("share of targets within 10%", "within_10_percent", "{:.1%}"),
-        ]
         lines = [f"{'':46}{'before':>16}{'after':>16}"]
-        for label, key, pattern in rows:
+        for key, label, pattern in STATISTICS:
             lines.append(
                 f"{label:46}{pattern.format(before[key]):>16}{pattern.format(after[key]):>16}"
             )
@@ -207,6 +242,12 @@ class CalibrationResult:
         from microcalibrate import figures
 
         return figures.fit(self)
+
+    def plot_estimates(self) -> Figure:
+        """Every target against its estimate, before and after."""
+        from microcalibrate import figures
+
+        return figures.estimates(self)
 
     def plot_weights(self) -> Figure:
         """Distribution of weights before and after."""
@@ -244,6 +285,17 @@ class CalibrationResult:
         return write_report(self, Path(path))
 
 
+@contextmanager
+def _complete(folder: Path) -> Iterator[None]:
+    """Turn whatever a saved run lacks into one error that says what to do."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableFile(
+            f"{folder} is not complete: {str(error).strip(chr(34))}. Run the calibration again."
+        ) from error
+
+
 def weight_statistics(weights: Vector, errors: Vector) -> dict[str, float]:
     """Fit and concentration of weights, in plain numbers.
 
@@ -252,7 +304,8 @@ def weight_statistics(weights: Vector, errors: Vector) -> dict[str, float]:
         errors: `(estimate - target) / scale`, shape `(n_targets,)`.
 
     Returns:
-        `records` with weight, `total_weight`, `largest_over_mean`, Kish's effective sample size
+        `records` with weight, `total_weight`, `largest_over_mean`, the share of all weight that
+        the heaviest 1% of these records hold, `top_1_percent`, Kish's effective sample size
         `kish` (Kish 1965), and of the absolute errors the `median_error`, `capped_error` (mean,
         each capped at 1), `rms_error`, `largest_error` and share `within_10_percent`.
 
@@ -262,10 +315,14 @@ def weight_statistics(weights: Vector, errors: Vector) -> dict[str, float]:
     """
     miss = np.abs(errors)
     kept = weights != 0
+    heaviest = np.sort(np.abs(weights[kept]))[::-1]
     return {
         "records": float(kept.sum()),
         "total_weight": float(weights.sum()),
         "largest_over_mean": float(weights.max() / weights[kept].mean()) if kept.any() else 0.0,
+        "top_1_percent": float(heaviest[: math.ceil(len(heaviest) / 100)].sum() / heaviest.sum())
+        if len(heaviest)
+        else 0.0,
         "kish": effective_sample_size(weights),
         "median_error": float(np.median(miss)),
         "capped_error": float(np.minimum(miss, 1).mean()),

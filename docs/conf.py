@@ -1,0 +1,87 @@
+"""Sphinx settings. Every example is run while the pages are built, and nothing is fetched."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+project = "l0 and microcalibrate"
+copyright = "2026, the l0 and microcalibrate developers"  # noqa: A001 - Sphinx reads this name
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+extensions = [
+    "markdown_docstrings",
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build"]
+
+# Pages are notebooks in Markdown: an example that fails, or is slow, fails the build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_execution_in_temp = True
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
+myst_heading_anchors = 3
+
+# What runs in the pages: figures carry their script with them, and a command's help has no colours.
+os.environ["PLOTLY_RENDERER"] = "notebook"
+os.environ["TERM"] = "dumb"
+os.environ["COLUMNS"] = "88"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = "l0 · microcalibrate"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_math_renderer = "mathml"
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def _inline_math(writer: Any, node: nodes.math) -> None:
+    writer.body.append(tex2mathml(node.astext(), as_block=False))
+    raise nodes.SkipNode
+
+
+def _block_math(writer: Any, node: nodes.math_block) -> None:
+    tex = node.astext()
+    # Several lines, or columns, are one aligned formula.
+    if "\\\\" in tex and "\\begin" not in tex:
+        tex = f"\\begin{{aligned}}{tex}\\end{{aligned}}"
+    writer.body.append(f'<div class="formula">{tex2mathml(tex, as_block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def _tidy_cells(_app: Sphinx, doctree: nodes.document) -> None:
+    """Show shell commands as a reader types them, and figures without a network."""
+    for block in list(doctree.findall(nodes.literal_block)):
+        first, _, rest = block.astext().partition("\n")
+        if first == "%%bash":
+            block.replace_self(nodes.literal_block(rest, rest, language="bash"))
+    # Plotly asks a server for a script that draws formulas; the figures have none.
+    for html in list(doctree.findall(nodes.raw)):
+        local = re.sub(r'<script src="https:[^>]*></script>', "", html.astext())
+        html.replace_self(nodes.raw("", local, format=html["format"]))
+
+
+def setup(app: Sphinx) -> None:
+    """Formulas become MathML, which browsers draw without a script."""
+    app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
+    app.connect("doctree-read", _tidy_cells)

@@ -1,0 +1,99 @@
+"""What can be run here: `nox --list`. Continuous integration calls these sessions and no others."""
+
+from pathlib import Path
+from shutil import rmtree
+
+import nox
+
+nox.needs_version = ">=2024.3.2"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+PACKAGES = ["l0", "microcalibrate"]
+L0 = ("-e", "packages/l0")
+BOTH = (*L0, "-e", "packages/microcalibrate[viz]")
+TEST_TOOLS = ("pytest", "pytest-cov", "hypothesis", "polars")
+
+
+def install(session: nox.Session, *what: str) -> None:
+    """Install the versions of constraints.txt, in one call so that pip sees them together."""
+    session.install("-c", "constraints.txt", *what)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Calibrate the embedded survey, and write a report to look at."""
+    install(session, *BOTH)
+    session.run("microcalibrate", "demo", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def tests(session: nox.Session, package: str) -> None:
+    """Tests of one package and the examples in its docstrings, with only what it needs."""
+    install(session, *(L0 if package == "l0" else BOTH), *TEST_TOOLS)
+    places = (f"tests/{package}", f"packages/{package}/src")
+    session.run("pytest", "--doctest-modules", *places, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Rules, layout, and the layers that imports may not cross."""
+    install(session, "ruff", "import-linter", *BOTH)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-logo", "--no-cache")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of both packages."""
+    stubs = ("pandas-stubs", "scipy-stubs", "types-tqdm")
+    install(session, "mypy", *stubs, *BOTH)
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build/html; every example is run, no warning is let go."""
+    tools = ("sphinx", "myst-nb", "furo", "sphinx-copybutton", "ipykernel")
+    install(session, *tools, *BOTH)
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Compare with other software; what is not installed is skipped, with the reason."""
+    install(session, *BOTH, *TEST_TOOLS)
+    session.run("pytest", "tests/peers", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run benchmark scripts: nox -s bench -- benchmarks/NAME.py [options]."""
+    if not session.posargs:
+        session.error("name a script: nox -s bench -- benchmarks/NAME.py [options]")
+    install(session, *BOTH)
+    session.run("python", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheels and source archives into dist/, and import them where nothing else is."""
+    install(session, "build", "twine", "hatchling")
+    archives = []
+    for package in PACKAGES:
+        out = Path("dist", package)
+        rmtree(out, ignore_errors=True)
+        source = f"packages/{package}"
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", f"{out}", source)
+        archives += sorted(map(str, out.iterdir()))
+    session.run("twine", "check", "--strict", *archives)
+
+    # The wheels that were just built, each made from its source archive, and not the folders.
+    session.install("-c", "constraints.txt", *(path for path in archives if path.endswith(".whl")))
+    with session.chdir(session.create_tmp()):
+        session.run("python", "-c", "import l0; print(l0.__version__, l0.HardConcrete(3))")
+        session.run("microcalibrate", "--help")

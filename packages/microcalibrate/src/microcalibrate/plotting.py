@@ -1,0 +1,183 @@
+"""What all figures share: Plotly itself, colours, axes, and numbers in words."""
+
+from __future__ import annotations
+
+import html
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microcalibrate.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Vector = NDArray[np.float64]
+
+# Blue and orange of Okabe and Ito (2008): told apart by colour-blind readers, and in grey by
+# lightness. Before and after also differ in the shape of their markers.
+INK, MUTED, GRID, PAPER = "#1f2933", "#5b6770", "#e1e6ea", "#ffffff"
+BEFORE, AFTER = "#e69f00", "#0072b2"
+DARK = {INK: "#e8ebee", MUTED: "#a3adb5", GRID: "#373e44", PAPER: "#16191c", AFTER: "#56b4e9"}
+"""What stands for a colour on a dark page; `BEFORE` stays."""
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+CHARACTERS_A_LINE = 44
+CHARACTERS_A_SUBTITLE = 100
+
+# Errors are drawn on a log axis, which has no zero: smaller ones stand here.
+LEAST_ERROR = 1e-6
+
+
+def load_plotly() -> Any:
+    """The Plotly package: the only place that imports it.
+
+    Raises:
+        MissingExtra: If it is not installed.
+    """
+    try:
+        import plotly
+        import plotly.graph_objects
+        import plotly.offline
+        import plotly.subplots
+    except ImportError as error:
+        raise MissingExtra(
+            "figures and reports need Plotly. Install it with: pip install 'microcalibrate[viz]'"
+        ) from error
+    return plotly
+
+
+# --- Parts of figures -----------------------------------------------------------------------------
+
+
+def blank_figure(
+    title: str,
+    subtitle: str,
+    height: int,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[float] = (1.0,),
+) -> Figure:
+    """An empty figure; with `rows` one panel below the other, each with its title."""
+    figure: Figure = load_plotly().subplots.make_subplots(
+        rows=max(len(rows), 1),
+        cols=len(columns),
+        column_widths=list(columns),
+        subplot_titles=list(rows) or None,
+        vertical_spacing=0.16,
+        horizontal_spacing=0.06,
+    )
+    explained = textwrap.wrap(subtitle, CHARACTERS_A_SUBTITLE)
+    figure.update_layout(
+        title={
+            "text": f"<b>{title}</b>",
+            "font": {"size": 18},
+            "subtitle": {
+                "text": "<br>".join(explained),
+                "font": {"color": MUTED, "size": 13},
+            },
+            "x": 0.01,
+            "xref": "container",
+            "y": 1 - 16 / height,
+            "yanchor": "top",
+        },
+        font={"family": FONT, "size": 13, "color": INK},
+        height=height,
+        margin={"l": 10, "r": 16, "t": 78 + 17 * len(explained), "b": 56},
+        paper_bgcolor=PAPER,
+        plot_bgcolor=PAPER,
+        hoverlabel={"bgcolor": PAPER, "font": {"family": FONT, "color": INK}, "align": "left"},
+        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
+        bargap=0.3,
+    )
+    axis = {"gridcolor": GRID, "linecolor": MUTED, "zeroline": False, "automargin": True}
+    figure.update_xaxes(showline=True, ticks="outside", tickcolor=MUTED, **axis)
+    figure.update_yaxes(**axis)
+    figure.update_annotations(x=0, xanchor="left", font={"size": 14})
+    return figure
+
+
+def escaped_lines(name: object) -> str:
+    """A user's text, whole, in lines that fit beside an axis, and never read as tags."""
+    parts = textwrap.wrap(readable(name), CHARACTERS_A_LINE, break_on_hyphens=False) or [" "]
+    return "<br>".join(map(html.escape, parts))
+
+
+def named_axis(heights: Vector, names: Sequence[str]) -> dict[str, Any]:
+    """An axis with a user's text at each height."""
+    return {
+        "tickvals": heights,
+        "ticktext": [escaped_lines(name) for name in names],
+        "range": [0.4, len(names) + 0.6],
+    }
+
+
+def log_percent_axis(largest: float) -> dict[str, Any]:
+    """A log axis of fractions from `LEAST_ERROR` to the largest, written as percentages."""
+    low, high = math.log10(LEAST_ERROR), max(math.log10(max(largest, LEAST_ERROR)), -1.0) + 0.1
+    ticks = 10.0 ** np.arange(round(low), math.ceil(high) + 1)
+    ticks = ticks[:: math.ceil(len(ticks) / 10)]
+    text = [f"{amount(100 * tick)}%" for tick in ticks]
+    return {"type": "log", "range": [low - 0.1, high], "tickvals": ticks, "ticktext": text}
+
+
+def broken_line(starts: Any, ends: Any) -> Vector:
+    """Coordinates of separate lines in one trace: each a start, an end and a gap."""
+    starts = np.asarray(starts, dtype=np.float64)
+    return np.column_stack([starts, ends, np.full(len(starts), np.nan)]).ravel()
+
+
+# --- Words and numbers as people write them -------------------------------------------------------
+
+
+def readable(text: object) -> str:
+    """A text without characters that hide or reorder others; not yet escaped."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
+
+
+def percent(fraction: float, *, signed: bool = False) -> str:
+    """A fraction as a percentage with the digits that count.
+
+    Examples:
+        >>> percent(0.1234), percent(0.00002), percent(-12.0, signed=True)
+        ('12.3%', '0.0020%', '−1,200%')
+    """
+    size = abs(fraction) * 100
+    if not 1e-6 <= size < math.inf:
+        return "0%" if size == 0 else "under 0.000001%" if size < 1 else f"{fraction}"
+    digits = max((2 if size >= 1 else 1) - math.floor(math.log10(size)), 0)
+    return f"{('−' if fraction < 0 else '+') if signed else ''}{size:,.{digits}f}%"
+
+
+def amount(value: float) -> str:
+    """A number in words where it is long.
+
+    Examples:
+        >>> amount(8_986_005.0), amount(-1234.0), amount(0.25)
+        ('8.99 million', '−1,234', '0.25')
+    """
+    size, sign = abs(value), "−" if value < 0 else ""
+    if size < 1e15:
+        for unit, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+            if size >= 0.9995 * unit:
+                return f"{sign}{size / unit:.3g} {word}"
+        if size >= 100:
+            return f"{sign}{size:,.0f}"
+    return f"{sign}{size:.3g}"
+
+
+def power_of_ten(value: float) -> str:
+    """A number whose size is what counts.
+
+    Examples:
+        >>> power_of_ten(-0.00023), power_of_ten(0.0)
+        ('−2.3×10⁻⁴', '0')
+    """
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    mantissa, exponent = f"{abs(value):.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{'−' if value < 0 else ''}{mantissa}×10{raised}"

@@ -1,0 +1,111 @@
+"""A problem is brought into one form, and nothing else happens to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from numpy.testing import assert_allclose, assert_array_equal
+
+from microcalibrate import Problem
+
+from .problems import feasible, survey
+
+DATA = feasible(0)
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+def build(matrix: Any = DATA.matrix, **options: Any) -> Problem:
+    return Problem.build(DATA.weights, DATA.targets, matrix, **options)
+
+
+def test_estimates_and_errors_are_what_they_say() -> None:
+    problem = build()
+
+    assert (problem.n_records, problem.n_targets) == DATA.matrix.shape
+    assert_allclose(problem.estimates(DATA.weights), DATA.matrix.T @ DATA.weights)
+    assert_allclose(
+        problem.errors(DATA.weights), DATA.matrix.T @ DATA.weights / DATA.targets - 1, rtol=1e-9
+    )
+
+
+def test_defaults_are_soft_equal_and_open_above() -> None:
+    problem = build()
+
+    assert problem.is_soft.all()
+    assert_allclose(problem.importances, 0.2)
+    assert_array_equal(problem.scales, np.abs(DATA.targets))
+    assert_array_equal(problem.min_ratio, 0)
+    assert_array_equal(problem.max_ratio, np.inf)
+    assert problem.target_names == tuple(f"target_{number}" for number in range(5))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [0.0, np.nan, 0.1, np.nan, np.nan],
+        {"a": 0.0, "c": 0.1},
+        pd.Series({"c": 0.1, "a": 0.0}),
+        pd.Series([0.0, np.nan, 0.1, np.nan, np.nan]),
+    ],
+)
+def test_tolerances_come_by_place_or_by_name(given: Any) -> None:
+    problem = build(target_names=NAMES, tolerances=given)
+
+    assert_array_equal(problem.tolerances, [0.0, np.nan, 0.1, np.nan, np.nan])
+    assert_array_equal(problem.is_soft, [False, True, False, True, True])
+    assert_allclose(problem.importances, [0, 1 / 3, 0, 1 / 3, 1 / 3])
+
+
+def test_one_tolerance_is_for_all() -> None:
+    assert_array_equal(build(tolerances=0.05).tolerances, np.full(5, 0.05))
+
+
+def test_importances_are_shares_of_the_soft_targets() -> None:
+    problem = build(target_names=NAMES, importances={"b": 3}, tolerances={"a": 0.0})
+
+    assert_allclose(problem.importances, [0, 3 / 6, 1 / 6, 1 / 6, 1 / 6])
+
+
+def test_scales_may_be_given() -> None:
+    problem = build(target_names=NAMES, scales={"a": 7.0})
+
+    assert_array_equal(problem.scales, [7.0, *np.abs(DATA.targets[1:])])
+
+
+@pytest.mark.parametrize("stored", [np.asarray, sp.csr_array])
+def test_the_scale_of_a_zero_target_is_the_absolute_total_of_its_column(stored: Any) -> None:
+    matrix = DATA.matrix * np.where(np.arange(60) % 2, 1, -1)[:, None]
+    problem = Problem.build(DATA.weights, np.zeros(5), stored(matrix))
+
+    assert_allclose(problem.scales, DATA.weights @ np.abs(matrix), rtol=1e-12)
+
+
+def test_bounds_may_be_one_number_or_one_a_record() -> None:
+    low = np.linspace(0, 0.9, 60)
+    problem = build(min_weight_ratio=low, max_weight_ratio=2)
+
+    assert_array_equal(problem.min_ratio, low)
+    assert_array_equal(problem.max_ratio, np.full(60, 2.0))
+
+
+def test_large_and_mostly_empty_arrays_are_worked_on_as_sparse_ones() -> None:
+    """And small or full ones as arrays; the estimates do not change."""
+    data = survey(0, 6_000, 40)
+    empty = Problem.build(data.weights, data.targets, data.matrix)
+    full = Problem.build(data.weights, data.matrix.T @ data.weights + 6_000, data.matrix + 1)
+
+    assert sp.issparse(empty.estimate_matrix)
+    assert not sp.issparse(full.estimate_matrix)
+    assert not sp.issparse(build().estimate_matrix)
+    assert_allclose(empty.estimates(data.weights), data.matrix.T @ data.weights, rtol=1e-12)
+
+
+def test_names_of_columns_that_are_not_text_become_text() -> None:
+    frame = pd.DataFrame(DATA.matrix, columns=[2021, 2022, 2023, 2024, 2025])
+    targets = dict(zip(frame.columns, DATA.targets, strict=True))
+
+    assert Problem.build(DATA.weights, targets, frame).target_names[0] == "2021"
