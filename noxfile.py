@@ -57,9 +57,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build/html; every example is run, no warning is let go."""
+    """Build the documentation into docs/_build/html, and run every example there and in READMEs."""
     tools = ("sphinx", "myst-nb", "furo", "sphinx-copybutton", "ipykernel")
-    install(session, *tools, *BOTH)
+    install(session, *tools, *BOTH, *TEST_TOOLS)
+    session.run("pytest", "--doctest-modules", "tests/docs", "docs/_ext")
     session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
 
 

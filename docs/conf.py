@@ -9,11 +9,13 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 
 project = "l0 and microcalibrate"
 copyright = "2026, the l0 and microcalibrate developers"  # noqa: A001 - Sphinx reads this name
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
 extensions = [
     "markdown_docstrings",
     "myst_nb",
@@ -32,14 +34,17 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 
-# What runs in the pages: figures carry their script with them, and a command's help has no colours.
+# What runs in the pages: `%load_ext console` is found, figures carry their script with them, and
+# the help of a command has no colours.
+os.environ["PYTHONPATH"] = str(HERE / "_ext")
 os.environ["PLOTLY_RENDERER"] = "notebook"
 os.environ["TERM"] = "dumb"
 os.environ["COLUMNS"] = "88"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
+add_module_names = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -65,7 +70,8 @@ def _block_math(writer: Any, node: nodes.math_block) -> None:
     # Several lines, or columns, are one aligned formula.
     if "\\\\" in tex and "\\begin" not in tex:
         tex = f"\\begin{{aligned}}{tex}\\end{{aligned}}"
-    writer.body.append(f'<div class="formula">{tex2mathml(tex, as_block=True)}</div>\n')
+    mathml = tex2mathml(tex, as_block=True).replace("<mtable", '<mtable displaystyle="true"')
+    writer.body.append(f'<div class="formula">{mathml}</div>\n')
     raise nodes.SkipNode
 
 
@@ -73,7 +79,7 @@ def _tidy_cells(_app: Sphinx, doctree: nodes.document) -> None:
     """Show shell commands as a reader types them, and figures without a network."""
     for block in list(doctree.findall(nodes.literal_block)):
         first, _, rest = block.astext().partition("\n")
-        if first == "%%bash":
+        if first == "%%console":
             block.replace_self(nodes.literal_block(rest, rest, language="bash"))
     # Plotly asks a server for a script that draws formulas; the figures have none.
     for html in list(doctree.findall(nodes.raw)):
@@ -83,5 +89,8 @@ def _tidy_cells(_app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     """Formulas become MathML, which browsers draw without a script."""
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     app.add_html_math_renderer("mathml", (_inline_math, None), (_block_math, None))
     app.connect("doctree-read", _tidy_cells)

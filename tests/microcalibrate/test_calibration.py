@@ -122,7 +122,7 @@ def test_statistics_before_and_after() -> None:
             "largest_error": miss.max(),
             "within_10_percent": (miss < 0.1).mean(),
         }
-        assert statistics == pytest.approx(expected)
+        assert {name: statistics[name] for name in expected} == pytest.approx(expected)
 
 
 def test_the_effective_sample_size_is_kish() -> None:
@@ -178,7 +178,8 @@ def test_before_a_run_there_is_no_result() -> None:
 
 
 def test_a_second_run_replaces_the_first() -> None:
-    calibration = Calibration(DATA.weights, DATA.targets, DATA.matrix, target_records=50)
+    data = conflicting(0)
+    calibration = Calibration(data.weights, data.targets, data.matrix, max_weight_ratio=1.1)
     with pytest.warns(NotConvergedWarning):
         first = calibration.calibrate(max_iter=1, progress=False)
     assert_array_equal(calibration.weights, first)
@@ -312,11 +313,11 @@ def test_ctrl_c_in_the_progress_callback_ends_the_solve() -> None:
 def test_ctrl_c_with_exact_targets_says_how_far_off_they_are() -> None:
     data = feasible(0)
     problem = Problem.build(
-        data.weights, data.targets, data.matrix, tolerances=0, max_weight_ratio=1.31
+        data.weights, data.targets, data.matrix, tolerances=0, max_weight_ratio=1.2
     )
 
     def progress(step: Step) -> None:
-        if step.step == 2:
+        if step.step == 0:
             raise KeyboardInterrupt
 
     solution = solve(problem, CHI2, progress=progress)
@@ -324,6 +325,7 @@ def test_ctrl_c_with_exact_targets_says_how_far_off_they_are() -> None:
     assert solution.status is Status.CANCELLED
     missed = np.abs(problem.errors(solution.ratio * data.weights)).max()
     assert_allclose(solution.residual, missed, rtol=1e-6)
+    assert missed > 1e-3
 
 
 def test_a_bar_is_shown_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ class Step:
         phase: What is being solved: "dense" or "refit".
         step: Steps taken, from 0.
         method: Which kind of step came last.
-        loss: Objective; see `design` in the explanation of the method.
+        loss: Objective: price of distance plus half the mean squared error of soft targets.
         gap: Relative duality gap.
         residual: Largest miss of an exact or banded target beyond its tolerance, in scales.
         step_length: In [0, 1].
@@ -64,7 +64,8 @@ class Solution:
 
     Attributes:
         ratio: Calibrated over design weight, shape `(n_records,)`.
-        prices: Rise of the objective per scale by which a target is raised, `(n_targets,)`.
+        prices: Fall of the objective per scale by which a target is raised, `(n_targets,)`;
+            for a soft target its importance times its error.
         status: How the solve ended.
         gap: Relative duality gap: the certificate.
         residual: Largest miss of a hard target beyond its tolerance, in scales.

@@ -148,10 +148,11 @@ def estimates(result: CalibrationResult) -> Figure:
             hoverinfo="text",
         )
     low, high = signed_log(ends)
-    powers = np.arange(math.ceil(max(-low, high, 1)) + 1)
-    powers = powers[:: math.ceil(len(powers) / 8)]
-    ticks = np.unique(np.concatenate([-(10.0**powers), [0.0], 10.0**powers])) * unit
-    axis = {"tickvals": signed_log(ticks), "ticktext": [amount(tick) for tick in ticks]}
+    step = max(math.ceil((high - low) / 7), 1)
+    powers = 10.0 ** np.arange(step, max(-low, high) + step, step) * unit
+    ticks = np.concatenate([-powers[::-1], [0.0], powers])
+    text = [amount(tick) for tick in ticks]
+    axis: dict[str, Any] = {"tickvals": signed_log(ticks), "ticktext": text, "tickangle": 0}
     margin = 0.04 * max(high - low, 1.0)
     axis["range"] = [low - margin, high + margin]
     figure.update_xaxes(title="target (log scale)", **axis)
@@ -168,7 +169,7 @@ def worst_targets(result: CalibrationResult, n_targets: int = 20) -> Figure:
     if n_targets < 1:
         raise InvalidOption(f"n_targets={n_targets!r} must be at least 1.")
     asked = min(n_targets, len(result.targets))
-    shown = by_error(result.targets).head(min(asked, MOST_MARKS // 3))
+    shown = by_error(result.targets).head(min(asked, MOST_MARKS // 5))
     heights = np.arange(len(shown), 0, -1.0)
     labels = [escaped_lines(name) for name in shown.name]
     figure = blank_figure(

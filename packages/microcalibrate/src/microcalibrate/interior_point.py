@@ -117,10 +117,10 @@ class InteriorPoint:
             )
 
         def lengths(step: _Step) -> tuple[float, float]:
-            """Longest primal and dual steps, at most 1, that stay within the bounds."""
-            primal = max(_most(-step.x, below), _most(step.x, above), 1.0)
-            dual = max(_most(-step.below, z_below), _most(-step.above, z_above), 1.0)
-            return 1 / primal, 1 / dual
+            """Longest primal and dual steps, at most 1, that stay well within the bounds."""
+            primal = max(_most(-step.x, below), _most(step.x, above), TO_THE_BOUNDARY)
+            dual = max(_most(-step.below, z_below), _most(-step.above, z_above), TO_THE_BOUNDARY)
+            return TO_THE_BOUNDARY / primal, TO_THE_BOUNDARY / dual
 
         n_bounds = max(self._n_bounds, 1)
         mu = (_dot(below, z_below) + _dot(above, z_above)) / n_bounds
@@ -148,8 +148,6 @@ class InteriorPoint:
             if sum(lengths_corrected) > primal + dual:
                 best, (primal, dual) = corrected, lengths_corrected
 
-        primal = min(1.0, TO_THE_BOUNDARY * primal) if primal < 1 else 1.0
-        dual = min(1.0, TO_THE_BOUNDARY * dual) if dual < 1 else 1.0
         if not np.isfinite(best.prices).all() or not np.isfinite(best.x).all():
             return False
         # Rooms are kept beside x, not computed from it: near a bound the difference of two close

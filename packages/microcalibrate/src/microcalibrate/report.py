@@ -281,7 +281,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; vertical-align: top; padding: 7px 10px;
   border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
-th:first-child, td:first-child { padding-left: 0; min-width: 160px; }
+th:first-child, td:first-child { padding-left: 0; min-width: 190px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th.number { white-space: normal; }
 .figure { margin: 20px 0; width: 100%; break-inside: avoid; }
@@ -292,10 +292,12 @@ dl div { display: flex; justify-content: space-between; gap: 16px; padding: 4px 
 dt { color: var(--muted); }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 @media (max-width: 860px) {
+  th, td { padding: 7px 5px; font-size: 13px; }
   .tiles { grid-template-columns: repeat(2, 1fr); }
   .columns { grid-template-columns: 1fr; }
 }
 @media print {
+  .modebar { display: none !important; }
   main { max-width: none; padding: 0; }
   h2 { break-after: avoid; }
   tr, .tiles li { break-inside: avoid; }

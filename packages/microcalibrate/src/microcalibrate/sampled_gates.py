@@ -7,6 +7,7 @@ training and reaches lower errors; this road is here for who wants to see that, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -113,13 +114,17 @@ def _products(problem: Problem, alive: Any, where: torch.device) -> tuple[Any, A
 
     def compressed(matrix: Any) -> torch.Tensor:
         # 32-bit positions: torch multiplies them several times faster than 64-bit ones.
-        return torch.sparse_csr_tensor(
-            torch.as_tensor(matrix.indptr.astype(np.int32)),
-            torch.as_tensor(matrix.indices.astype(np.int32)),
-            torch.as_tensor(matrix.data.astype(np.float32)),
-            size=matrix.shape,
-            device=where,
-        )
+        with warnings.catch_warnings():
+            # Torch calls its CSR tensors beta; a product with a vector is all that is used here.
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                torch.as_tensor(matrix.indptr.astype(np.int32)),
+                torch.as_tensor(matrix.indices.astype(np.int32)),
+                torch.as_tensor(matrix.data.astype(np.float32)),
+                size=matrix.shape,
+                device=where,
+                check_invariants=False,
+            )
 
     return compressed(rows), compressed(sp.csr_array(rows.T))
 
