@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject
 
 project = "l0 and microcalibrate"
-copyright = "2026, the l0 and microcalibrate developers"  # noqa: A001 - Sphinx reads this name
+copyright = "2026, the l0 and microcalibrate developers"
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))

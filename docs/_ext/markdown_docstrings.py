@@ -1,4 +1,4 @@
-"""Docstrings are written in Markdown; autodoc reads reStructuredText. This turns one into the other.
+"""Docstrings are in Markdown, and autodoc reads reStructuredText: this turns one into the other.
 
 Only what the docstrings use: code between backticks, tables, and indented lines that stand for
 themselves. Google sections (`Args:` and so on) are left to napoleon, which runs afterwards.
@@ -59,7 +59,9 @@ def _table(rows: list[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _convert(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+def _convert(
+    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]
+) -> None:
     lines[:] = to_restructuredtext(lines)
 
 

@@ -15,25 +15,19 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from microcalibrate.distances import Distance, distance_named
-from microcalibrate.engine import Solution, Step, solve
+from microcalibrate.engine import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
 from microcalibrate.problem import Problem
+from microcalibrate.progress import ProgressBar
 from microcalibrate.result import CalibrationResult, Status, weight_statistics
-from microcalibrate.selection import (
-    SAMPLED_GATES,
-    SELECTIONS,
-    Budget,
-    Draw,
-    check_selection,
-)
+from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget, Draw
+from microcalibrate.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Vector = NDArray[np.float64]
 
-# Refitted weights may be less close to where they start: few records must do the work of many.
-REFIT_CLOSENESS = 10.0
 # No survivor of a selection ends with less than this share of the weight it was drawn with: a
 # record that is simulated must carry something.
 LEAST_SURVIVOR = 0.05
@@ -79,6 +73,7 @@ class Calibration:
 
     Attributes:
         problem: The checked problem.
+        settings: The checked options.
         result: The `CalibrationResult`, after `calibrate()`.
 
     Raises:
@@ -127,20 +122,19 @@ class Calibration:
             min_weight_ratio=min_weight_ratio,
             max_weight_ratio=max_weight_ratio,
         )
-        self._distance = distance_named(distance)
-        self._closeness = _positive("closeness", closeness)
-        self._refit_closeness = (
-            REFIT_CLOSENESS * closeness
-            if refit_closeness is None
-            else _positive("refit_closeness", refit_closeness)
+        self.settings = Settings.checked(
+            self.problem,
+            l0_lambda=l0_lambda,
+            target_records=target_records,
+            kappa=kappa,
+            distance=distance_named(distance),
+            closeness=closeness,
+            refit_closeness=refit_closeness,
+            selection=selection,
+            temperature=temperature,
+            seed=seed,
+            device=device,
         )
-        self._budget = self._checked_budget(target_records, l0_lambda, kappa)
-        self._selection = selection
-        self._check_gate_options(selection, temperature, device)
-        self._temperature, self._device = temperature, device
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise InvalidOption(f"seed={seed!r} must be a whole number that is not negative.")
-        self._seed = int(seed)
         names = self.problem.target_names
         self._families = _labels(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
@@ -194,57 +188,6 @@ class Calibration:
             weights, built.values, built.matrix, target_names=built.names, **options
         )
 
-    def _checked_budget(
-        self, target_records: int | None, l0_lambda: float, kappa: float
-    ) -> Budget | None:
-        if not np.isfinite(l0_lambda) or l0_lambda < 0:
-            raise InvalidOption(
-                f"l0_lambda={l0_lambda!r} must be 0 (keep all records) or a positive price."
-            )
-        if not np.isfinite(kappa) or kappa < 0:
-            raise InvalidOption(f"kappa={kappa!r} must be finite and not negative.")
-        if target_records is None and l0_lambda == 0:
-            return None
-        if np.any(self.problem.min_ratio < 0):
-            raise InvalidOption(
-                "records cannot be selected while weights may turn negative: set "
-                "min_weight_ratio to 0 or more."
-            )
-        if target_records is None:
-            return Budget(None, float(l0_lambda), float(kappa))
-        if l0_lambda > 0:
-            raise InvalidOption(
-                "give either l0_lambda (a price) or target_records (a count), not both."
-            )
-        available = int((self.problem.design_weights > 0).sum())
-        whole = isinstance(target_records, (int, np.integer)) and not isinstance(
-            target_records, bool
-        )
-        if not whole or not 1 <= target_records <= available:
-            raise InvalidOption(
-                f"target_records={target_records!r} must be a whole number from 1 to {available}, "
-                "the records with positive design weight."
-            )
-        return Budget(int(target_records), 0.0, float(kappa))
-
-    def _check_gate_options(
-        self, selection: str, temperature: float | None, device: str | None
-    ) -> None:
-        check_selection(selection)
-        for name, value in (("temperature", temperature), ("device", device)):
-            if value is not None and selection != SAMPLED_GATES:
-                raise InvalidOption(
-                    f"{name} acts on trained gates only, and selection={selection!r} needs no "
-                    f"training. Leave {name} out, or set selection={SAMPLED_GATES!r}."
-                )
-        if temperature is not None and not (np.isfinite(temperature) and temperature > 0):
-            raise InvalidOption(f"temperature={temperature!r} must be positive.")
-        if selection == SAMPLED_GATES and not self.problem.is_soft.any():
-            raise InvalidOption(
-                "gates are trained on soft targets, and none is soft. Use "
-                'selection="closed_form", or leave some tolerances out.'
-            )
-
     def calibrate(self, max_iter: int = 1000, *, progress: bool | None = None) -> Vector:
         """Find the weights.
 
@@ -268,12 +211,12 @@ class Calibration:
         problem = self.problem
         begun = time.perf_counter()
         seconds: dict[str, float] = {}
-        with _Bar(progress) as bar:
+        with ProgressBar(progress) as bar:
             bar.records = int((problem.design_weights > 0).sum())
             solution = solve(
                 problem,
-                self._distance,
-                closeness=self._closeness,
+                self.settings.distance,
+                closeness=self.settings.closeness,
                 max_iter=max_iter,
                 progress=bar.show,
             )
@@ -282,9 +225,10 @@ class Calibration:
             history = _history_rows(solution, bar.records)
             seconds["dense"] = time.perf_counter() - begun
 
-            if self._budget is not None and solution.status is not Status.CANCELLED:
+            budget = self.settings.budget
+            if budget is not None and solution.status is not Status.CANCELLED:
                 drawn_at = time.perf_counter()
-                draw = self._draw(weights, self._budget, bar)
+                draw = self._draw(weights, budget, bar)
                 probabilities = draw.probabilities
                 seconds["draw"] = time.perf_counter() - drawn_at
                 bar.records = len(draw.record_index)
@@ -305,22 +249,23 @@ class Calibration:
         self._result = None
         return weights.copy()
 
-    def _draw(self, weights: Vector, budget: Budget, bar: _Bar) -> Draw:
-        if self._selection != SAMPLED_GATES:
-            return SELECTIONS[self._selection](self.problem, weights, budget, self._seed)
+    def _draw(self, weights: Vector, budget: Budget, bar: ProgressBar) -> Draw:
+        settings = self.settings
+        if settings.selection != SAMPLED_GATES:
+            return SELECTIONS[settings.selection](self.problem, weights, budget, settings.seed)
         from microcalibrate.sampled_gates import sampled_gates
 
         return sampled_gates(
             self.problem,
             weights,
             budget,
-            self._seed,
-            temperature=self._temperature,
-            device=self._device,
+            settings.seed,
+            temperature=settings.temperature,
+            device=settings.device,
             progress=bar.show_pass,
         )
 
-    def _refit(self, draw: Draw, max_iter: int, bar: _Bar) -> tuple[Solution, Vector]:
+    def _refit(self, draw: Draw, max_iter: int, bar: ProgressBar) -> tuple[Solution, Vector]:
         """Calibrate the survivors from where the draw starts them."""
         problem, kept = self.problem, draw.record_index
         # Bounds on the ratio to a design weight count from that of the record's whole stratum:
@@ -340,8 +285,8 @@ class Calibration:
         )
         solution = solve(
             refit,
-            self._distance,
-            closeness=self._refit_closeness,
+            self.settings.distance,
+            closeness=self.settings.refit_closeness,
             max_iter=max_iter,
             phase="refit",
             progress=bar.show,
@@ -397,7 +342,7 @@ class Calibration:
                 "before": weight_statistics(problem.design_weights, before),
                 "after": weight_statistics(weights, after),
             },
-            settings=self._settings(max_iter),
+            settings=self.settings.as_plain(problem, max_iter),
             seconds=seconds,
             versions={
                 "python": platform.python_version(),
@@ -429,80 +374,9 @@ class Calibration:
             }
         )
 
-    def _settings(self, max_iter: int) -> dict[str, Any]:
-        """Every option, in plain types; bounds given per record are named as such."""
-
-        def bound(values: Vector) -> float | str | None:
-            if np.any(values != values[0]):
-                return "per record"
-            return float(values[0]) if np.isfinite(values[0]) else None
-
-        budget = self._budget or Budget(None, 0.0, 0.0)
-        return {
-            "l0_lambda": budget.l0_lambda,
-            "target_records": budget.records,
-            "kappa": budget.kappa,
-            "min_weight_ratio": bound(self.problem.min_ratio),
-            "max_weight_ratio": bound(self.problem.max_ratio),
-            "distance": self._distance.name,
-            "closeness": self._closeness,
-            "refit_closeness": self._refit_closeness,
-            "selection": self._selection if self._budget else None,
-            "temperature": self._temperature,
-            "seed": self._seed,
-            "max_iter": max_iter,
-            "n_records": self.problem.n_records,
-            "n_targets": self.problem.n_targets,
-        }
-
-
-class _Bar:
-    """A tqdm bar fed by the engine; made on the first step."""
-
-    def __init__(self, wanted: bool | None) -> None:
-        self._disable = None if wanted is None else not wanted
-        self._bar: Any = None
-        self.records = 0
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, step: Step) -> None:
-        """Show a step of the engine."""
-        self._update(step.phase, loss=step.loss, gap=step.gap)
-
-    def show_pass(self, _number: int, loss: float) -> None:
-        """Show a pass of training."""
-        self._update("gates", loss=loss)
-
-    def _update(self, phase: str, **figures: float) -> None:
-        if self._disable is True:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(unit=" steps", disable=self._disable)
-        if self._bar.disable:
-            self._disable = True
-            return
-        self._bar.set_description(phase, refresh=False)
-        shown = {name: f"{value:.2e}" for name, value in figures.items()}
-        self._bar.set_postfix({**shown, "records": f"{self.records:,}"}, refresh=False)
-        self._bar.update()
-
 
 def _history_rows(solution: Solution, records: int) -> list[dict[str, Any]]:
     return [{**dataclasses.asdict(step), "records": records} for step in solution.history]
-
-
-def _positive(name: str, value: float) -> float:
-    if not np.isfinite(value) or value <= 0:
-        raise InvalidOption(f"{name}={value!r} must be a positive number.")
-    return float(value)
 
 
 def _labels(given: Any, default: Sequence[Any], what: str) -> list[Any]:

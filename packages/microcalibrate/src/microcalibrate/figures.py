@@ -174,7 +174,7 @@ def worst_targets(result: CalibrationResult, n_targets: int = 20) -> Figure:
     labels = [escaped_lines(name) for name in shown.name]
     figure = blank_figure(
         "The targets that are missed most" if len(shown) > 1 else "The target",
-        "Price: rise of the objective per scale by which a target is raised; "
+        "Price: fall of the objective per scale by which a target is raised; "
         "far from zero, it pulls hard." + _chosen(len(shown), asked, "targets"),
         height=150 + sum(12 + 17 * (1 + label.count("<br>")) for label in labels),
         columns=(0.62, 0.38),

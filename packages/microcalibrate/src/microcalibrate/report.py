@@ -331,8 +331,8 @@ $estimates_figure
 $worst_figure
 $worst
 <p class="note">Errors are relative to the scale of a target: its absolute value, unless that is
-zero or another scale was given. The price is the rise of the objective per scale by which the
-target is raised.</p>
+zero or another scale was given. The price is the fall of the objective per scale by which the
+target is raised; for a soft target, its importance times its error.</p>
 <h2>What happened to the weights</h2>
 $weights_figure
 <h2>How it was computed</h2>

@@ -87,8 +87,8 @@ class CalibrationResult:
         gap: Its relative duality gap: no weights can lower the objective by more than this share.
         targets: One row per target: `name`, `family`, `target`, `initial`, `final`, `error`
             (relative to `scale`, signed), `initial_error`, `scale`, `tolerance` (NaN is soft),
-            `importance`, `price` (fall of the objective per scale by which the target is raised; for
-            a soft target, its importance times its error).
+            `importance`, `price` (fall of the objective per scale by which the target is raised;
+            for a soft target, its importance times its error).
         history: One row per step of the engine: `phase`, `step`, `method`, `loss`, `gap`,
             `residual`, `step_length`, `seconds`, `records`.
         statistics: Fit and concentration of weights, before and after.

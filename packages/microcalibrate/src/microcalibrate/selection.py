@@ -25,7 +25,6 @@ import scipy.sparse as sp
 from l0.selection import inclusion_probabilities, simple_random, systematic, top_k
 from numpy.typing import NDArray
 
-from microcalibrate.errors import InvalidOption
 from microcalibrate.ordering import neighbour_order
 from microcalibrate.problem import Problem
 
@@ -136,17 +135,6 @@ SELECTIONS: dict[str, Selection] = {
     "random": random,
 }
 SAMPLED_GATES = "sampled_gates"
-
-
-def check_selection(name: str) -> None:
-    """Refuse a selection that does not exist.
-
-    Raises:
-        InvalidOption: If there is no selection of that name.
-    """
-    known = [*SELECTIONS, SAMPLED_GATES]
-    if name not in known:
-        raise InvalidOption(f"selection={name!r} is not known. Use one of {known}.")
 
 
 def _scaled_up(kept: NDArray[np.int64], weights: Vector, probabilities: Vector) -> Draw:

@@ -1,0 +1,168 @@
+"""The options of a calibration: checked once, together with the problem that they are for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from microcalibrate.distances import Distance
+from microcalibrate.errors import InvalidOption
+from microcalibrate.problem import Problem, Vector
+from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget
+
+# Refitted weights may be less close to where they start: few records must do the work of many.
+REFIT_CLOSENESS = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a calibration was asked for; `Calibration` says what each option means.
+
+    Attributes:
+        budget: How many records stay, or None for all.
+        distance: What closeness to design weights means.
+        closeness: Price of distance in the dense solve.
+        refit_closeness: Price of distance in the refit.
+        selection: Name of the way in which records are chosen.
+        temperature: Final temperature of trained gates.
+        seed: Of the draw.
+        device: Torch device of trained gates.
+    """
+
+    budget: Budget | None
+    distance: Distance
+    closeness: float
+    refit_closeness: float
+    selection: str
+    temperature: float | None
+    seed: int
+    device: str | None
+
+    @classmethod
+    def checked(
+        cls,
+        problem: Problem,
+        *,
+        l0_lambda: float,
+        target_records: int | None,
+        kappa: float,
+        distance: Distance,
+        closeness: float,
+        refit_closeness: float | None,
+        selection: str,
+        temperature: float | None,
+        seed: int,
+        device: str | None,
+    ) -> Settings:
+        """Check every option, alone and against the others.
+
+        Raises:
+            InvalidOption: If one is out of its range, or cannot be honoured with the others.
+        """
+        closeness = _positive("closeness", closeness)
+        if refit_closeness is None:
+            refit_closeness = REFIT_CLOSENESS * closeness
+        if not _is_whole(seed) or seed < 0:
+            raise InvalidOption(f"seed={seed!r} must be a whole number that is not negative.")
+        _check_selection(problem, selection, temperature, device)
+        return cls(
+            budget=_checked_budget(problem, target_records, l0_lambda, kappa),
+            distance=distance,
+            closeness=closeness,
+            refit_closeness=_positive("refit_closeness", refit_closeness),
+            selection=selection,
+            temperature=temperature,
+            seed=int(seed),
+            device=device,
+        )
+
+    def as_plain(self, problem: Problem, max_iter: int) -> dict[str, Any]:
+        """Every option in plain types; bounds given per record are named as such."""
+        budget = self.budget or Budget(None, 0.0, 0.0)
+        return {
+            "l0_lambda": budget.l0_lambda,
+            "target_records": budget.records,
+            "kappa": budget.kappa,
+            "min_weight_ratio": _plain_bound(problem.min_ratio),
+            "max_weight_ratio": _plain_bound(problem.max_ratio),
+            "distance": self.distance.name,
+            "closeness": self.closeness,
+            "refit_closeness": self.refit_closeness,
+            "selection": self.selection if self.budget else None,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "device": self.device,
+            "max_iter": max_iter,
+            "n_records": problem.n_records,
+            "n_targets": problem.n_targets,
+        }
+
+
+def _checked_budget(
+    problem: Problem, target_records: int | None, l0_lambda: float, kappa: float
+) -> Budget | None:
+    if not np.isfinite(l0_lambda) or l0_lambda < 0:
+        raise InvalidOption(
+            f"l0_lambda={l0_lambda!r} must be 0 (keep all records) or a positive price."
+        )
+    if not np.isfinite(kappa) or kappa < 0:
+        raise InvalidOption(f"kappa={kappa!r} must be finite and not negative.")
+    if target_records is None and l0_lambda == 0:
+        return None
+    if np.any(problem.min_ratio < 0):
+        raise InvalidOption(
+            "records cannot be selected while weights may turn negative: set min_weight_ratio to "
+            "0 or more."
+        )
+    if target_records is None:
+        return Budget(None, float(l0_lambda), float(kappa))
+    if l0_lambda > 0:
+        raise InvalidOption(
+            "give either l0_lambda (a price) or target_records (a count), not both."
+        )
+    available = int((problem.design_weights > 0).sum())
+    if not _is_whole(target_records) or not 1 <= target_records <= available:
+        raise InvalidOption(
+            f"target_records={target_records!r} must be a whole number from 1 to {available}, the "
+            "records with positive design weight."
+        )
+    return Budget(int(target_records), 0.0, float(kappa))
+
+
+def _check_selection(
+    problem: Problem, selection: str, temperature: float | None, device: str | None
+) -> None:
+    known = [*SELECTIONS, SAMPLED_GATES]
+    if selection not in known:
+        raise InvalidOption(f"selection={selection!r} is not known. Use one of {known}.")
+    for name, value in (("temperature", temperature), ("device", device)):
+        if value is not None and selection != SAMPLED_GATES:
+            raise InvalidOption(
+                f"{name} acts on trained gates only, and selection={selection!r} needs no "
+                f"training. Leave {name} out, or set selection={SAMPLED_GATES!r}."
+            )
+    if temperature is not None and not (np.isfinite(temperature) and temperature > 0):
+        raise InvalidOption(f"temperature={temperature!r} must be positive.")
+    if selection == SAMPLED_GATES and not problem.is_soft.any():
+        raise InvalidOption(
+            "gates are trained on soft targets, and none is soft. Use selection=\"closed_form\", "
+            "or leave some tolerances out."
+        )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _positive(name: str, value: float) -> float:
+    if not np.isfinite(value) or value <= 0:
+        raise InvalidOption(f"{name}={value!r} must be a positive number.")
+    return float(value)
+
+
+def _plain_bound(values: Vector) -> float | str | None:
+    if np.any(values != values[0]):
+        return "per record"
+    return float(values[0]) if np.isfinite(values[0]) else None
