@@ -1,6 +1,8 @@
-"""Adam on log weights: the field's present method, stripped of everything that costs time without need.
+"""Adam on log weights: the field's present method, stripped of everything that costs time without
+need.
 
-The loss is that of the packages, the mean squared relative error; the products run on a CSR matrix with 32-bit
+The loss is that of the packages, the mean squared relative error; the products run on a CSR matrix
+with 32-bit
 positions and on its transpose, so that neither direction scatters. Needs torch, NumPy and SciPy.
 """
 
@@ -16,7 +18,8 @@ import torch
 
 
 class Operator:
-    """A dense or SciPy matrix `(n_records, n_targets)` in torch, stored once by record and once by target."""
+    """A dense or SciPy matrix `(n_records, n_targets)` in torch, stored once by record and once by
+    target."""
 
     def __init__(self, matrix: Any):
         if sp.issparse(matrix):
@@ -28,7 +31,8 @@ class Operator:
 
 
 def _torch_csr(matrix: sp.csr_matrix) -> torch.Tensor:
-    # Note [32-bit positions]: with torch's usual 64-bit ones the product takes two to three times as long.
+    # Note [32-bit positions]: with torch's usual 64-bit ones the product takes two to three times
+    # as long.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
         return torch.sparse_csr_tensor(
@@ -72,7 +76,8 @@ def descend(
     init_keep: float = 0.999,
     refit_passes: int = 0,
 ) -> tuple[np.ndarray, int, float, float, dict[str, Any]]:
-    """Minimise the mean squared relative error over log weights, and over Hard Concrete gates if `gated`.
+    """Minimise the mean squared relative error over log weights, and over Hard Concrete gates if
+    `gated`.
 
     Args:
         matrix: Shape `(n_records, n_targets)`, dense or SciPy CSR.
@@ -80,20 +85,23 @@ def descend(
         design_weights: Positive, shape `(n_records,)`: the start.
         passes: Gradient steps, each over all records.
         seed: Of the gate noise.
-        gated: Multiply the weights by sampled gates (Louizos, Welling and Kingma 2018); the weights returned use
-            the deterministic gates, exactly zero where a gate is shut.
+        gated: Multiply the weights by sampled gates (Louizos, Welling and Kingma 2018); the
+        weights returned use the deterministic gates, exactly zero where a gate is shut.
         checkpoints: Passes at which `judge` scores the weights, with the clock stopped.
         judge: Weights to a table of numbers.
         learning_rate: Of Adam, on log weights and on gate logits alike.
-        closeness: Price of `sum(q * (ratio - 1)**2)`, with `q` the design weights over their sum and `ratio` the
-            weights over the design weights. The packages have no such term (0); with it the loss is twice the
-            objective of the chi-square engine at the same closeness, so that the two can be compared at one optimum.
-        l0_lambda: Price of each record expected to be kept, in units of the loss, as in microcalibrate.
-        temperature: Of the gates.
+        closeness: Price of `sum(q * (ratio - 1)**2)`, with `q` the design weights over their sum
+        and `ratio` the
+            weights over the design weights. The packages have no such term (0); with it the loss
+            is twice the
+            objective of the chi-square engine at the same closeness, so that the two can be
+            compared at one optimum.
+        l0_lambda: Price of each record expected to be kept, in units of the loss, as in
+        microcalibrate. temperature: Of the gates.
         stretch: Ends of the interval that is clipped to `[0, 1]`.
         init_keep: Where the sigmoid of the gate logits starts.
-        refit_passes: Passes without gates over the kept records alone, from the weights that the gates left
-            (from which `closeness` counts then).
+        refit_passes: Passes without gates over the kept records alone, from the weights that the
+        gates left (from which `closeness` counts then).
 
     Returns:
         Weights, passes done, seconds to prepare, seconds to fit, and `{"trajectory": ...}`.
@@ -109,16 +117,24 @@ def descend(
     start_weight = torch.tensor(design_weights, dtype=torch.float32)
     share = start_weight / start_weight.sum()
     log_weight = torch.tensor(np.log(design_weights), dtype=torch.float32, requires_grad=True)
-    log_alpha = torch.full_like(log_weight, math.log(init_keep / (1 - init_keep))).requires_grad_(gated)
+    log_alpha = torch.full_like(log_weight, math.log(init_keep / (1 - init_keep))).requires_grad_(
+        gated
+    )
     shift = temperature * math.log(-low / high)
-    optimiser = torch.optim.Adam([log_weight, log_alpha] if gated else [log_weight], lr=learning_rate)
+    optimiser = torch.optim.Adam(
+        [log_weight, log_alpha] if gated else [log_weight], lr=learning_rate
+    )
 
     def gates(noise: torch.Tensor | float) -> torch.Tensor:
         return (torch.sigmoid((log_alpha + noise) / temperature) * (high - low) + low).clamp(0, 1)
 
     def current() -> np.ndarray:
         with torch.no_grad():
-            return (log_weight.exp() * gates(0.0) if gated else log_weight.exp()).numpy().astype(np.float64)
+            return (
+                (log_weight.exp() * gates(0.0) if gated else log_weight.exp())
+                .numpy()
+                .astype(np.float64)
+            )
 
     trajectory = []
     fit_seconds = 0.0

@@ -1,29 +1,35 @@
 """Run one method of the field on one problem, and write its weights, its seconds and its settings.
 
-Run it with the Python of `peers_env.py`: the incumbents share import names with this project, so they live apart.
+Run it with the Python of `peers_env.py`: the incumbents share import names with this project, so
+they live apart.
 
-    PYTHON benchmarks/_incumbent.py --problem FOLDER --method l0 --passes 600 --threads 2 --out FOLDER
+    PYTHON benchmarks/_incumbent.py --problem FOLDER --method l0 --passes 600 --threads 2 --out
+    FOLDER
 
-A problem is a folder (`matrix.npz` as SciPy CSR, `targets.csv`, `weights.npz`) or one `.npz` file with dense arrays
-`matrix` (n_records, n_targets), `targets` and `weights`. Written are `METHOD.npy` (weights, zero where a record is
-dropped) and `METHOD.json`. The JSON exists, with status "started", before the fit: a run that the system kills for
-its memory leaves a trace too.
+A problem is a folder (`matrix.npz` as SciPy CSR, `targets.csv`, `weights.npz`) or one `.npz` file
+with dense arrays
+`matrix` (n_records, n_targets), `targets` and `weights`. Written are `METHOD.npy` (weights, zero
+where a record is
+dropped) and `METHOD.json`. The JSON exists, with status "started", before the fit: a run that the
+system kills for its memory leaves a trace too.
 
 Methods (a pass is one gradient step over all records; `steps` in the JSON counts them):
 
 | method | what runs | gates |
 |---|---|---|
 | `microcalibrate` | `microcalibrate.Calibration(estimate_matrix=DataFrame)`, dense float32 | no |
-| `microcalibrate-gated` | the same with `regularize_with_l0=True`: `passes` dense, then `2 * passes` gated | yes |
-| `microcalibrate-sparse` | `Calibration(estimate_function=...)` over a sparse matrix, both its public options | no |
+| `microcalibrate-gated` | `regularize_with_l0=True`: `passes` dense, `2 * passes` gated | yes |
+| `microcalibrate-sparse` | `Calibration(estimate_function=...)` over a sparse matrix | no |
 | `microcalibrate-sparse-gated` | the same with `regularize_with_l0=True` | yes |
 | `l0` | `l0.calibration.SparseCalibrationWeights(use_gates=False)` | no |
 | `l0-gated` | `SparseCalibrationWeights`, Hard Concrete gates sampled in each pass | yes |
 | `adam` | `_adam.py`: gradient descent as above, without the overhead of a package | no |
 | `adam-gated` | the same with gates sampled in each pass | yes |
 
-Settings are those that the authors of the packages use on problems of this kind, see AUTHORS; `--set name=value`
-changes one, `--settings defaults` takes those of the signatures instead. All methods start at the design weights.
+Settings are those that the authors of the packages use on problems of this kind, see AUTHORS;
+`--set name=value`
+changes one, `--settings defaults` takes those of the signatures instead. All methods start at the
+design weights.
 """
 
 import argparse
@@ -38,9 +44,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# What PolicyEngine passes in its own pipelines. microcalibrate: `policyengine_data/calibration/calibrate.py` of
+# What PolicyEngine passes in its own pipelines. microcalibrate:
+# `policyengine_data/calibration/calibrate.py` of
 # policyengine-data (epochs 600; 10 is the default noise_level, and the README's too). l0-python:
-# `calibration/unified_calibration.py` of policyengine-us-data (preset "local" 1e-8, "national" 1e-4 for lambda_l0),
+# `calibration/unified_calibration.py` of policyengine-us-data (preset "local" 1e-8, "national"
+# 1e-4 for lambda_l0),
 # with one difference: there all weights start at 100, here at the design weights.
 AUTHORS: dict[str, dict[str, Any]] = {
     "microcalibrate": {"learning_rate": 0.2, "sparse_learning_rate": 0.1},
@@ -65,7 +73,8 @@ METHODS = tuple(sorted(family + gates for family in FAMILIES for gates in ("", "
 
 @dataclass(frozen=True)
 class Problem:
-    """A calibration problem in memory; `matrix` is a NumPy array or SciPy CSR, shape `(n_records, n_targets)`."""
+    """A calibration problem in memory; `matrix` is a NumPy array or SciPy CSR, shape `(n_records,
+    n_targets)`."""
 
     matrix: Any
     targets: Any
@@ -75,7 +84,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a method hands back: weights `(n_records,)`, gradient steps done, and notes for the JSON."""
+    """What a method hands back: weights `(n_records,)`, gradient steps done, and notes for the
+    JSON."""
 
     weights: Any
     steps: int
@@ -94,7 +104,12 @@ def load(path: Path) -> Problem:
         table = pd.read_csv(path / "targets.csv")
         design_weights = np.load(path / "weights.npz")["weights"].astype(np.float64)
         matrix = sp.load_npz(path / "matrix.npz").tocsr()
-        return Problem(matrix, table["target"].to_numpy(np.float64), table["name"].to_numpy(str), design_weights)
+        return Problem(
+            matrix,
+            table["target"].to_numpy(np.float64),
+            table["name"].to_numpy(str),
+            design_weights,
+        )
     arrays = np.load(path)
     targets = arrays["targets"].astype(np.float64)
     names = np.array([f"target_{j}" for j in range(len(targets))])
@@ -102,18 +117,24 @@ def load(path: Path) -> Problem:
 
 
 def with_positive_targets(problem: Problem) -> Problem:
-    """The same problem with the columns of negative targets multiplied by -1, and their targets too."""
+    """The same problem with the columns of negative targets multiplied by -1, and their targets
+    too."""
     import numpy as np
     import scipy.sparse as sp
 
     sign = np.where(problem.targets < 0, -1.0, 1.0)
     flips = sign.astype(problem.matrix.dtype)
-    matrix = (problem.matrix @ sp.diags(flips)).tocsr() if sp.issparse(problem.matrix) else problem.matrix * flips
+    matrix = (
+        (problem.matrix @ sp.diags(flips)).tocsr()
+        if sp.issparse(problem.matrix)
+        else problem.matrix * flips
+    )
     return replace(problem, matrix=matrix, targets=problem.targets * sign)
 
 
 def sparse_estimate_function(matrix):
-    """`weights -> matrix.T @ weights` on torch tensors with a gradient, for the `estimate_function` of the package."""
+    """`weights -> matrix.T @ weights` on torch tensors with a gradient, for the
+    `estimate_function` of the package."""
     import scipy.sparse as sp
     from _adam import Estimates, Operator
 
@@ -121,16 +142,21 @@ def sparse_estimate_function(matrix):
     return lambda weights: Estimates.apply(weights, operator)
 
 
-def run_microcalibrate(problem: Problem, passes: int, seed: int, settings: dict, *, sparse: bool, gated: bool) -> Fit:
-    """`Calibration(...)` and `.calibrate()`, both inside the clock; the DataFrame that it asks for is made before."""
+def run_microcalibrate(
+    problem: Problem, passes: int, seed: int, settings: dict, *, sparse: bool, gated: bool
+) -> Fit:
+    """`Calibration(...)` and `.calibrate()`, both inside the clock; the DataFrame that it asks for
+    is made before."""
     import inspect
 
     import numpy as np
     import pandas as pd
     import torch
+
     from microcalibrate import Calibration
 
-    # The package sets the level ERROR in its own `configure_logging`; else it warns once per rare target.
+    # The package sets the level ERROR in its own `configure_logging`; else it warns once per rare
+    # target.
     logging.getLogger().setLevel(logging.ERROR)
     np.random.seed(seed)  # noqa: NPY002 -- 0.19.1 draws its noise from the global generator and has no seed of its own.
     torch.manual_seed(seed)
@@ -139,10 +165,17 @@ def run_microcalibrate(problem: Problem, passes: int, seed: int, settings: dict,
 
     start = time.perf_counter()
     if sparse:
-        estimates = {"estimate_function": sparse_estimate_function(problem.matrix), "target_names": problem.names}
+        estimates = {
+            "estimate_function": sparse_estimate_function(problem.matrix),
+            "target_names": problem.names,
+        }
     else:
         dense = problem.matrix.toarray() if hasattr(problem.matrix, "toarray") else problem.matrix
-        estimates = {"estimate_matrix": pd.DataFrame(dense.astype(np.float32, copy=False), columns=problem.names)}
+        estimates = {
+            "estimate_matrix": pd.DataFrame(
+                dense.astype(np.float32, copy=False), columns=problem.names
+            )
+        }
         del dense
     prepared = time.perf_counter()
     calibration = Calibration(
@@ -159,17 +192,24 @@ def run_microcalibrate(problem: Problem, passes: int, seed: int, settings: dict,
 
     weights = calibration.sparse_weights if gated else calibration.weights
     notes = {"constructor_seconds": constructed - prepared}
-    return Fit(weights, 3 * passes if gated else passes, prepared - start, finished - prepared, notes)
+    return Fit(
+        weights, 3 * passes if gated else passes, prepared - start, finished - prepared, notes
+    )
 
 
 def run_l0(problem: Problem, passes: int, seed: int, settings: dict, *, gated: bool) -> Fit:
-    """`SparseCalibrationWeights(...)` and `.fit(...)`, both inside the clock; it asks for targets in rows."""
+    """`SparseCalibrationWeights(...)` and `.fit(...)`, both inside the clock; it asks for targets
+    in rows."""
     import scipy.sparse as sp
     import torch
     from l0.calibration import SparseCalibrationWeights
 
-    torch.manual_seed(seed)  # The gates are drawn from the global generator, the jitter from `seed`.
-    model_settings = {name: value for name, value in settings.items() if name not in L0_FIT_SETTINGS}
+    torch.manual_seed(
+        seed
+    )  # The gates are drawn from the global generator, the jitter from `seed`.
+    model_settings = {
+        name: value for name, value in settings.items() if name not in L0_FIT_SETTINGS
+    }
     fit_settings = {name: value for name, value in settings.items() if name in L0_FIT_SETTINGS}
     if not gated:
         fit_settings["lambda_l0"] = 0.0
@@ -192,7 +232,9 @@ def run_l0(problem: Problem, passes: int, seed: int, settings: dict, *, gated: b
     return Fit(weights, passes, prepared - start, finished - prepared, {})
 
 
-def run_adam(problem: Problem, passes: int, seed: int, settings: dict, checkpoints: list[int], *, gated: bool) -> Fit:
+def run_adam(
+    problem: Problem, passes: int, seed: int, settings: dict, checkpoints: list[int], *, gated: bool
+) -> Fit:
     """Gradient descent of `_adam.py`, scored at the checkpoints with the clock stopped."""
     from _adam import descend
     from _scoring import score
@@ -206,13 +248,17 @@ def run_adam(problem: Problem, passes: int, seed: int, settings: dict, checkpoin
             seed=seed,
             gated=gated,
             checkpoints=checkpoints,
-            judge=lambda weights: score(weights, problem.matrix, problem.targets, problem.design_weights),
+            judge=lambda weights: score(
+                weights, problem.matrix, problem.targets, problem.design_weights
+            ),
             **settings,
         )
     )
 
 
-def run(method: str, problem: Problem, passes: int, seed: int, settings: dict, checkpoints: list[int]) -> Fit:
+def run(
+    method: str, problem: Problem, passes: int, seed: int, settings: dict, checkpoints: list[int]
+) -> Fit:
     """Run `method`; its name is a family and whether it has gates."""
     gated = method.endswith("-gated")
     family = method.removesuffix("-gated")
@@ -246,26 +292,42 @@ def versions() -> dict[str, str]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problem", type=Path, required=True, help="problem folder, or dense .npz file")
+    parser.add_argument(
+        "--problem", type=Path, required=True, help="problem folder, or dense .npz file"
+    )
     parser.add_argument("--method", choices=METHODS, required=True)
-    parser.add_argument("--passes", type=int, required=True, help="gradient passes (the packages say epochs)")
+    parser.add_argument(
+        "--passes", type=int, required=True, help="gradient passes (the packages say epochs)"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--settings", choices=("authors", "defaults"), default="authors")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
-    # microcalibrate 0.22.3 divides by max(target + 1, 1e-12): a negative target overflows unless its sign is turned.
-    parser.add_argument("--positive-targets", action="store_true", help="multiply columns of negative targets by -1")
-    parser.add_argument("--checkpoints", type=int, nargs="*", default=[], help="passes to score at (adam only)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the weights and the JSON")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting"
+    )
+    # microcalibrate 0.22.3 divides by max(target + 1, 1e-12): a negative target overflows unless
+    # its sign is turned.
+    parser.add_argument(
+        "--positive-targets", action="store_true", help="multiply columns of negative targets by -1"
+    )
+    parser.add_argument(
+        "--checkpoints", type=int, nargs="*", default=[], help="passes to score at (adam only)"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the weights and the JSON"
+    )
     parser.add_argument("--name", help="name of the two files (default: the method)")
     options = parser.parse_args(arguments)
     if options.checkpoints and not options.method.startswith("adam"):
-        parser.error("--checkpoints needs an adam method: the packages do not hand out weights on the way")
+        parser.error(
+            "--checkpoints needs an adam method: the packages do not hand out weights on the way"
+        )
     return options
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings of the method: its authors' (or none: the signature's), then those of `--set`."""
+    """The settings of the method: its authors' (or none: the signature's), then those of
+    `--set`."""
     family = options.method.split("-")[0]
     settings = dict(AUTHORS[family]) if options.settings == "authors" else {}
     for assignment in options.set:
@@ -322,9 +384,15 @@ def main(arguments: list[str] | None = None) -> int:
     }
     write()
     try:
-        fit = run(options.method, problem, options.passes, options.seed, settings, options.checkpoints)
+        fit = run(
+            options.method, problem, options.passes, options.seed, settings, options.checkpoints
+        )
     except (MemoryError, RuntimeError, ValueError, TypeError) as error:
-        record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "peak_memory_gb": peak_memory_gb()}
+        record |= {
+            "status": "failed",
+            "error": f"{type(error).__name__}: {error}",
+            "peak_memory_gb": peak_memory_gb(),
+        }
         write()
         print(json.dumps(record), file=sys.stderr)
         return 1

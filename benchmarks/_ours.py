@@ -1,10 +1,13 @@
 """Run one of our calibrations on one problem, in a process of its own, and write what came of it.
 
-    python benchmarks/_ours.py --problem FOLDER --name dense --threads 2 --out FOLDER --set closeness=1e-4
+    python benchmarks/_ours.py --problem FOLDER --name dense --threads 2 --out FOLDER --set
+    closeness=1e-4
 
-The files and the JSON fields are those of `_incumbent.py`, so that both stand in one table. The clock runs from
-`Calibration(...)` to the weights: checking the input is in it, reading files and importing are not. With
-`--repeat N` the first call is reported as `cold_seconds`, the median of the others as `fit_seconds`.
+The files and the JSON fields are those of `_incumbent.py`, so that both stand in one table. The
+clock runs from
+`Calibration(...)` to the weights: checking the input is in it, reading files and importing are
+not. With `--repeat N` the first call is reported as `cold_seconds`, the median of the others as
+`fit_seconds`.
 """
 
 import argparse
@@ -18,11 +21,15 @@ from pathlib import Path
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problem", type=Path, required=True, help="problem folder, or dense .npz file")
+    parser.add_argument(
+        "--problem", type=Path, required=True, help="problem folder, or dense .npz file"
+    )
     parser.add_argument("--name", required=True, help="name of the two files")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of Calibration")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of Calibration"
+    )
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -31,7 +38,12 @@ def main() -> None:
     """Run and write."""
     options = parse()
     # Threads are set before NumPy and numba are imported: they read them only once.
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    for variable in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+    ):
         os.environ[variable] = str(options.threads)
     from statistics import median
 

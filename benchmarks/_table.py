@@ -1,4 +1,5 @@
-"""Run commands one after the other, keep their JSON, and write tables into README.md between markers."""
+"""Run commands one after the other, keep their JSON, and write tables into README.md between
+markers."""
 
 import json
 import os
@@ -25,9 +26,18 @@ def machine() -> dict[str, object]:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":")[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         model = names[0] if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
 
 
 def read(folder: Path, name: str) -> dict:

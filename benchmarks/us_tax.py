@@ -1,9 +1,12 @@
-"""A real surface, dense and on few records, beside the incumbents: one run, one machine, the same data.
+"""A real surface, dense and on few records, beside the incumbents: one run, one machine, the same
+data.
 
     python benchmarks/us_tax.py [--problem FOLDER] [--peers PYTHON] [--passes 600] [--ours-only]
 
-A problem is a folder with `matrix.npz` (SciPy CSR), `targets.csv` and `weights.npz`. The peers' Python comes from
-`peers_env.py`. Each run is a process of its own; seconds are those of the fit, the check of its input included.
+A problem is a folder with `matrix.npz` (SciPy CSR), `targets.csv` and `weights.npz`. The peers'
+Python comes from
+`peers_env.py`. Each run is a process of its own; seconds are those of the fit, the check of its
+input included.
 """
 
 import argparse
@@ -36,7 +39,9 @@ PEERS = {
 def main() -> None:
     """Run everything and write the result file and the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problem", type=Path, default=HERE.parent.parent / "shared/data/us_tax_2023")
+    parser.add_argument(
+        "--problem", type=Path, default=HERE.parent.parent / "shared/data/us_tax_2023"
+    )
     parser.add_argument("--peers", type=Path, default=DEFAULT_PEERS, help="Python of peers_env.py")
     parser.add_argument("--passes", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
@@ -47,7 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         common = ["--problem", options.problem, "--threads", options.threads, "--out", folder]
-        # One short run first: it compiles the loops into numba's cache, as an installed package has them.
+        # One short run first: it compiles the loops into numba's cache, as an installed package
+        # has them.
         run(sys.executable, "_ours.py", *common, "--name", "warm", "--set", "closeness=1")
         for number, (name, settings) in enumerate(OURS.items()):
             sets = [part for setting in settings for part in ("--set", setting)]
@@ -55,7 +61,15 @@ def main() -> None:
             runs[name] = read(folder, f"ours-{number}")
         if not options.ours_only:
             for number, (name, (method, _, more)) in enumerate(PEERS.items()):
-                peer = [*common, "--method", method, "--passes", options.passes, "--name", f"peer-{number}"]
+                peer = [
+                    *common,
+                    "--method",
+                    method,
+                    "--passes",
+                    options.passes,
+                    "--name",
+                    f"peer-{number}",
+                ]
                 run(options.peers, "_incumbent.py", *peer, *more)
                 runs[name] = read(folder, f"peer-{number}")
     if options.ours_only:
@@ -69,12 +83,23 @@ def main() -> None:
 def table(runs: dict[str, dict], passes: int) -> list[str]:
     """The table of README.md."""
     rivals = {
-        selects: {name: runs[name]["fit_seconds"] for name, peer in PEERS.items() if peer[1] is selects}
+        selects: {
+            name: runs[name]["fit_seconds"] for name, peer in PEERS.items() if peer[1] is selects
+        }
         for selects in (False, True)
     }
     lines = header(
-        "", "records", "seconds", "capped error", "median error", "Kish", "gap", "peak GB", "times l0-python",
-        "times microcalibrate 0.19.1", "times Adam",
+        "",
+        "records",
+        "seconds",
+        "capped error",
+        "median error",
+        "Kish",
+        "gap",
+        "peak GB",
+        "times l0-python",
+        "times microcalibrate 0.19.1",
+        "times Adam",
     )
     for name, record in runs.items():
         score = record["score"]
@@ -86,16 +111,23 @@ def table(runs: dict[str, dict], passes: int) -> list[str]:
         label = f"**{name}**" if ours else f"{name}, {passes} passes"
         lines.append(
             row(
-                label, f"{score['records']:,}", f"{record['fit_seconds']:.1f}", f"{score['capped_error']:.2%}",
-                f"{score['median_error']:.2%}", f"{score['kish']:,.0f}",
-                f"{record['gap']:.0e}" if ours else "none", f"{record['peak_memory_gb']:.2f}", *ratios,
+                label,
+                f"{score['records']:,}",
+                f"{record['fit_seconds']:.1f}",
+                f"{score['capped_error']:.2%}",
+                f"{score['median_error']:.2%}",
+                f"{score['kish']:,.0f}",
+                f"{record['gap']:.0e}" if ours else "none",
+                f"{record['peak_memory_gb']:.2f}",
+                *ratios,
             )
         )
     shape = next(iter(runs.values()))["shape"]
     about = machine()
     lines += [
         "",
-        f"{shape[0]:,} records x {shape[1]:,} targets; {about['cpu']}, {about['cores']} cores. In bold ours. "
+        f"{shape[0]:,} records x {shape[1]:,} targets; {about['cpu']}, {about['cores']} cores. "
+        "In bold ours. "
         "“Times” is how many times longer the rival took.",
     ]
     return lines

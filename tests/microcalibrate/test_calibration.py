@@ -259,28 +259,31 @@ def test_convergence_is_not_warned_about() -> None:
         calibrated(conflicting(0), max_weight_ratio=1.1)
 
 
-def interrupted_after(n_calls: int) -> Distance:
+def interrupted_after(n_calls: int, function: str) -> Distance:
     """A distance during whose evaluation someone presses Ctrl-C."""
     calls = iter(range(n_calls))
 
-    def curvature(ratio: Any) -> Any:
+    def interrupted(ratio: Any) -> Any:
         if next(calls, None) is None:
             raise KeyboardInterrupt
-        return CHI2.curvature(ratio)
+        return getattr(CHI2, function)(ratio)
 
-    return dataclasses.replace(CHI2, curvature=curvature)
+    return dataclasses.replace(CHI2, **{function: interrupted})
 
 
+@pytest.mark.parametrize("function", ["value", "curvature", "inverse_slope"])
 @pytest.mark.parametrize("n_calls", [0, 1, 3, 6])
 @pytest.mark.parametrize("target_records", [None, 30])
-def test_ctrl_c_keeps_the_weights_so_far(n_calls: int, target_records: int | None) -> None:
+def test_ctrl_c_keeps_the_weights_so_far(
+    n_calls: int, function: str, target_records: int | None
+) -> None:
     data = conflicting(0)
     calibration = Calibration(
         data.weights,
         data.targets,
         data.matrix,
         max_weight_ratio=1.1,
-        distance=interrupted_after(n_calls),
+        distance=interrupted_after(n_calls, function),
         target_records=target_records,
     )
     with pytest.warns(NotConvergedWarning, match="Cancelled"):

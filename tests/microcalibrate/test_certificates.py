@@ -13,6 +13,7 @@ from microcalibrate import Calibration
 from microcalibrate.distances import distance_named
 from microcalibrate.engine import solve
 from microcalibrate.problem import Problem
+from microcalibrate.program import program_of
 from microcalibrate.result import Status
 
 from .problems import (
@@ -169,6 +170,30 @@ def test_no_weights_can_be_better_when_targets_conflict(
     objective = objective_of(calibration, ratio_of(calibration))
 
     assert objective - dual_value_of(calibration) <= 1.1e-8 * objective
+
+
+@pytest.mark.parametrize("tolerances", [0, None, 0.02, MIXED], ids=["exact", "soft", "band", "mix"])
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_the_gap_is_right_far_from_the_optimum(distance: str, tolerances: Any) -> None:
+    """At any ratios and prices: objective minus dual value, plus what misses of hard targets hide."""
+    data = feasible(2, n_targets=6)
+    problem = Problem.build(data.weights, data.targets, data.matrix, tolerances=tolerances,
+                            min_weight_ratio=0.6, max_weight_ratio=1.5)  # fmt: skip
+    program, _, _ = program_of(problem, distance_named(distance), 0.01)
+    rng = np.random.default_rng(0)
+    for size in (1e-6, 1e-3, 1.0):
+        x = np.clip(rng.normal(1, 0.2, len(program.lower)), program.lower, program.upper)
+        prices = size * rng.normal(size=6)
+        errors, gradient = program.errors(x), program.gradient(prices)
+        best = program.response(gradient)
+        dual = program.cost(best).sum() + gradient @ best - prices @ program.goal
+        dual -= 0.5 * (program.compliance * prices**2).sum()
+        hard = program.is_hard
+        hidden = np.abs(prices[hard] * errors[hard]).sum() + prices[hard] @ errors[hard]
+        gap = program.gap(x, errors, prices, gradient)
+
+        assert gap > 0
+        assert_allclose(gap, program.objective(x, errors) - dual + hidden, rtol=1e-9)
 
 
 def test_a_certificate_that_is_not_reached_is_not_claimed() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from microcalibrate import Calibration
+from microcalibrate.normal_equations import columns_of, factor
 
 from .problems import Data, calibrated, conflicting, feasible, ratio_of, survey
 
@@ -256,16 +257,53 @@ def test_arguments_are_not_changed() -> None:
         assert calibration.weights.min() >= 0
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    seed=SEEDS,
+    n_records=st.integers(1, 80),
+    n_patterns=st.integers(1, 30),
+    n_targets=st.integers(1, 12),
+)
+def test_products_of_sparse_and_dense_columns(
+    seed: int, n_records: int, n_patterns: int, n_targets: int
+) -> None:
+    """Records that share a pattern, are alone with theirs, or add to nothing at all."""
+    rng = np.random.default_rng(seed)
+    patterns = rng.random((n_patterns, n_targets)) < 0.4
+    matrix = patterns[rng.integers(n_patterns, size=n_records)] * rng.normal(
+        size=(n_records, n_targets)
+    )
+    scales = rng.lognormal(size=n_records), rng.lognormal(size=n_targets)
+    dense, sparse = (columns_of(form, *scales) for form in (matrix, sp.csr_array(matrix)))
+    prices, ratio = rng.normal(size=n_targets), rng.normal(size=n_records)
+    weight = rng.lognormal(size=n_records)
+    diagonal = rng.lognormal(size=n_targets)
+
+    assert_allclose(sparse.product(prices), dense.product(prices), rtol=1e-12, atol=1e-12)
+    assert_allclose(
+        sparse.transposed_product(ratio), dense.transposed_product(ratio), rtol=1e-12, atol=1e-12
+    )
+    assert_allclose(
+        np.triu(sparse.unscaled_gram(weight)),
+        np.triu(dense.unscaled_gram(weight)),
+        rtol=1e-11,
+        atol=1e-11,
+    )
+    scaled = scales[0][:, None] * matrix * scales[1]
+    normal = scaled.T @ (weight[:, None] * scaled) + np.diag(diagonal)
+    for columns in (sparse, dense):
+        step = factor(columns, weight, diagonal)(prices)
+        assert_allclose(normal @ step, prices, rtol=1e-7, atol=1e-9)
+
+
 # --- Threads --------------------------------------------------------------------------------------
 
 IN_THREADS = """
 import sys
 import numba, numpy as np, scipy.sparse as sp
 from microcalibrate import Calibration
-from microcalibrate.kernels import balanced_panels
 
-n_threads = int(sys.argv[1])
-numba.set_num_threads(n_threads)
+numba.set_num_threads(int(sys.argv[1]))
 rng = np.random.default_rng(0)
 matrix = sp.random_array((3000, 60), density=0.1, rng=rng, format="csr")
 weights = rng.uniform(1, 9, 3000)

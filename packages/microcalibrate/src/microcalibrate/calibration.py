@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from microcalibrate.distances import Distance, distance_named
 from microcalibrate.engine import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.problem import Problem
+from microcalibrate.problem import Problem, is_sparse
 from microcalibrate.progress import ProgressBar
 from microcalibrate.result import CalibrationResult, Status, weight_statistics
 from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget, Draw
@@ -184,9 +184,7 @@ class Calibration:
         options.setdefault("importances", built.importances)
         options.setdefault("scales", built.scales)
         options.setdefault("families", [family or None for family in built.families])
-        return cls(
-            weights, built.values, built.matrix, target_names=built.names, **options
-        )
+        return cls(weights, built.values, built.matrix, target_names=built.names, **options)
 
     def calibrate(self, max_iter: int = 1000, *, progress: bool | None = None) -> Vector:
         """Find the weights.
@@ -279,7 +277,7 @@ class Calibration:
         refit = dataclasses.replace(
             problem,
             design_weights=draw.start_weights,
-            estimate_matrix=sp.csr_array(rows) if sp.issparse(rows) else rows,
+            estimate_matrix=sp.csr_array(rows) if is_sparse(rows) else rows,
             min_ratio=lower,
             max_ratio=upper,
         )

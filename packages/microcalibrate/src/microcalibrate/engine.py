@@ -118,22 +118,20 @@ def solve(
     loop = _Loop(max_iter, tolerance, phase, progress)
     ratio = ratio.copy()
     if not free.any():
-        return _all_held(problem, ratio, phase)
+        return _all_held(problem, ratio)
     prices = ELASTIC_PRICES if program.is_hard.any() else (0.0,)
     for price in prices:
         status = loop.run(program, price)
         if loop.misses.max() <= REAL_MISS or status in (Status.CANCELLED, Status.STEP_LIMIT):
             break
     ratio[free] = loop.ratio
-    solution = Solution(
-        ratio, loop.prices, status, loop.gap, loop.residual, tuple(loop.history)
-    )
+    solution = Solution(ratio, loop.prices, status, loop.gap, loop.residual, tuple(loop.history))
     if loop.misses.max() > REAL_MISS and status not in (Status.CANCELLED, Status.STEP_LIMIT):
         raise _infeasible(problem, solution, loop.misses, loop.prices / prices[-1])
     return solution
 
 
-def _all_held(problem: Problem, ratio: Vector, phase: str) -> Solution:
+def _all_held(problem: Problem, ratio: Vector) -> Solution:
     """What is left to say where bounds leave no record free."""
     misses = np.abs(problem.errors(ratio * problem.design_weights)) - problem.tolerances
     misses = np.where(problem.is_soft, 0.0, np.maximum(misses, 0.0))
@@ -163,8 +161,9 @@ def _infeasible(
     listed = ", ".join(f'"{name}"' for name in conflict[:5])
     if len(conflict) > 5:
         listed += f" and {len(conflict) - 5} more"
-    least = ", ".join(f'{value:.3g} of its scale on "{name}"' for name, value in
-                      list(relaxation.items())[:3])
+    least = ", ".join(
+        f'{value:.3g} of its scale on "{name}"' for name, value in list(relaxation.items())[:3]
+    )
     if len(relaxation) > 3:
         least += f", and less on {len(relaxation) - 3} more"
     return InfeasibleTargets(

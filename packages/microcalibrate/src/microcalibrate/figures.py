@@ -243,7 +243,7 @@ def weights(result: CalibrationResult) -> Figure:
     figure = blank_figure(
         "Weights before and after",
         "Records by weight." + (f" Not drawn: {' and '.join(left_out)}." if left_out else ""),
-        height=540,
+        height=620,
         rows=[
             f"{when.capitalize()}: the heaviest 1% of {int(numbers['records']):,} records hold "
             f"{percent(numbers['top_1_percent'])} of the weight"
@@ -285,13 +285,12 @@ def weights(result: CalibrationResult) -> Figure:
     figure.update_layout(showlegend=False)
     decades = 10.0 ** np.arange(math.floor(edges[0]), math.ceil(edges[-1]) + 1)
     figure.update_xaxes(
+        title="weight (persons or households per record, log scale)",
         type="log",
         range=[edges[0], edges[-1] + 0.12 * (edges[-1] - edges[0])],
         tickvals=decades,
         ticktext=[amount(tick) for tick in decades],
-        showticklabels=True,
     )
-    figure.update_xaxes(title="weight (persons or households per record, log scale)", row=2, col=1)
     return figure
 
 

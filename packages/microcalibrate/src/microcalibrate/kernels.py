@@ -10,14 +10,14 @@ transpose are added up part by part.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
-Index = NDArray[np.int64]
+Index = NDArray[np.integer[Any]]
 
 # Parts of the records whose sums are added in a fixed order, however many threads there are.
 N_PARTS = 16
@@ -45,7 +45,7 @@ class PatternBlocks(NamedTuple):
     parts: Index
 
 
-def pattern_blocks(indptr: NDArray[np.integer], indices: Index, data: Vector) -> PatternBlocks:
+def pattern_blocks(indptr: Index, indices: Index, data: Vector) -> PatternBlocks:
     """Group the records of a CSR matrix, its indices sorted, by their pattern of columns.
 
     Examples:
@@ -87,7 +87,7 @@ def pattern_blocks(indptr: NDArray[np.integer], indices: Index, data: Vector) ->
 def _ranges(starts: Index, lengths: Index) -> Index:
     """`starts[0], starts[0] + 1, …` for `lengths[0]` places, then the same for the next."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths))
 
 
 def balanced_panels(blocks: PatternBlocks, n_targets: int, n_panels: int) -> Index:
@@ -106,12 +106,14 @@ def balanced_panels(blocks: PatternBlocks, n_targets: int, n_panels: int) -> Ind
     last = np.repeat(blocks.first_column[1:], n_columns)
     work = (last - np.arange(len(last))) * np.repeat(np.diff(blocks.first_record), n_columns)
     share = np.cumsum(np.bincount(blocks.columns, weights=work, minlength=n_targets))
-    share /= max(share[-1], 1.0)
-    inner = np.searchsorted(share, np.arange(1, n_panels) / n_panels, side="left") + 1
-    return np.r_[0, np.minimum(inner, n_targets), n_targets]
+    inner = (
+        np.searchsorted(share / max(share[-1], 1.0), np.arange(1, n_panels) / n_panels, side="left")
+        + 1
+    )
+    return np.asarray(np.r_[0, np.minimum(inner, n_targets), n_targets])
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+@njit(parallel=True, cache=True)
 def sparse_gram(blocks: PatternBlocks, record_weight: Vector, panels: Index, out: Vector) -> None:
     """Upper triangle of `X.T @ diag(record_weight) @ X`.
 
@@ -183,7 +185,7 @@ def sparse_gram(blocks: PatternBlocks, record_weight: Vector, panels: Index, out
                     out_row[columns[column]] += local[row, column]
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+@njit(parallel=True, cache=True)
 def sparse_product(blocks: PatternBlocks, vector: Vector) -> Vector:
     """`X @ vector`, shape `(n_records,)`."""
     out = np.empty(blocks.record_order.shape[0])
@@ -204,7 +206,7 @@ def sparse_product(blocks: PatternBlocks, vector: Vector) -> Vector:
     return out
 
 
-@njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]  # numba is not typed
+@njit(parallel=True, cache=True)
 def sparse_transposed_product(blocks: PatternBlocks, vector: Vector, n_targets: int) -> Vector:
     """`X.T @ vector`, shape `(n_targets,)`, added up in a fixed order."""
     partial = np.zeros((N_PARTS, n_targets))
@@ -223,7 +225,7 @@ def sparse_transposed_product(blocks: PatternBlocks, vector: Vector, n_targets: 
                 value += n_columns
             for column in range(n_columns):
                 sums[blocks.columns[first_column + column]] += local[column]
-    total = partial[0]
-    for part in range(1, N_PARTS):
+    total = np.zeros(n_targets)
+    for part in range(N_PARTS):
         total += partial[part]
     return total

@@ -1,4 +1,4 @@
-"""Scaled columns of a problem, and the one matrix that a Newton step needs: assemble, factor, solve.
+"""Scaled columns of a problem, and the one matrix of a Newton step: assemble, factor, solve.
 
 With `a_ij = x_ij * row_scale_i * column_scale_j`, a step of the engine solves
 
@@ -11,13 +11,13 @@ estimate matrix is made.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.linalg as la
-import scipy.sparse as sp
 from numpy.typing import NDArray
+
+from microcalibrate.problem import is_sparse
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -38,6 +38,8 @@ class Columns(Protocol):
 
     column_scale: Vector
 
+    def __init__(self, matrix: Any, row_scale: Vector, column_scale: Vector) -> None: ...
+
     def product(self, prices: Vector) -> Vector:
         """`A @ prices`, shape `(n_records,)`."""
 
@@ -53,17 +55,17 @@ class Columns(Protocol):
 
 def columns_of(matrix: Any, row_scale: Vector, column_scale: Vector) -> Columns:
     """The scaled columns of an array or a CSR array, in the form that is fastest for it."""
-    kind = SparseColumns if sp.issparse(matrix) else DenseColumns
+    kind: type[Columns] = SparseColumns if is_sparse(matrix) else DenseColumns
     return kind(matrix, row_scale, column_scale)
 
 
-@dataclass(frozen=True, eq=False)
 class DenseColumns:
     """Columns held as an array `(n_records, n_targets)`."""
 
-    matrix: Matrix
-    row_scale: Vector
-    column_scale: Vector
+    def __init__(self, matrix: Matrix, row_scale: Vector, column_scale: Vector) -> None:
+        self.matrix = matrix
+        self.row_scale = row_scale
+        self.column_scale = column_scale
 
     def product(self, prices: Vector) -> Vector:
         """See `Columns.product`."""
@@ -163,4 +165,6 @@ def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
                 raise
             gram = columns.unscaled_gram(record_weight)
             continue
-        return lambda right: la.cho_solve((triangle, True), right / scale, check_finite=False) / scale
+        return lambda right: (
+            la.cho_solve((triangle, True), right / scale, check_finite=False) / scale
+        )

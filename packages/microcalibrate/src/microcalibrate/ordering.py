@@ -15,6 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from microcalibrate.problem import is_sparse
+
 Vector = NDArray[np.float64]
 
 POWER_STEPS = 3
@@ -39,10 +41,10 @@ def neighbour_order(rows: Any, depth: int, rng: np.random.Generator) -> NDArray[
         >>> sorted(int(i) % 2 for i in order[:8]) in ([0] * 8, [1] * 8)
         True
     """
-    squares = rows.multiply(rows) if sp.issparse(rows) else rows * rows
+    squares = rows.multiply(rows) if is_sparse(rows) else rows * rows
     lengths = np.sqrt(np.asarray(squares.sum(axis=1)).ravel())
     inverse = 1 / np.where(lengths > 0, lengths, 1.0)
-    rows = sp.diags_array(inverse) @ rows if sp.issparse(rows) else rows * inverse[:, None]
+    rows = sp.diags_array(inverse) @ rows if is_sparse(rows) else rows * inverse[:, None]
     leaves = [np.arange(rows.shape[0])]
     for _ in range(depth):
         halves: list[NDArray[np.int64]] = []

@@ -67,7 +67,7 @@ def blank_figure(
         cols=len(columns),
         column_widths=list(columns),
         subplot_titles=list(rows) or None,
-        vertical_spacing=0.16,
+        vertical_spacing=0.27,
         horizontal_spacing=0.06,
     )
     explained = textwrap.wrap(subtitle, CHARACTERS_A_SUBTITLE)

@@ -163,6 +163,11 @@ class Problem:
         )
 
 
+def is_sparse(matrix: Any) -> bool:
+    """Whether an estimate matrix is a SciPy sparse one; any other is an array."""
+    return bool(sp.issparse(matrix))
+
+
 def _checked_weights(weights: Any) -> Vector:
     try:
         array = np.array(weights, dtype=np.float64)
@@ -188,10 +193,11 @@ def _checked_matrix(
     estimate_matrix: Any, n_records: int, targets: Any
 ) -> tuple[Any, tuple[str, ...] | None]:
     names: tuple[str, ...] | None = None
+    array: Any
     if hasattr(estimate_matrix, "columns") and hasattr(estimate_matrix, "to_numpy"):
         names = tuple(str(name) for name in estimate_matrix.columns)
         array = _frame_values(estimate_matrix, names)
-    elif sp.issparse(estimate_matrix):
+    elif is_sparse(estimate_matrix):
         array = sp.csr_array(estimate_matrix)
     else:
         try:
@@ -237,8 +243,8 @@ def _frame_values(frame: Any, names: tuple[str, ...]) -> NDArray[Any]:
 
 def _in_working_form(array: Any, names: tuple[str, ...] | None) -> Any:
     """Float64, finite, sparse where that is faster: CSR with sorted indices, or an array."""
-    if not sp.issparse(array):
-        non_zero = 0
+    if not is_sparse(array):
+        non_zero: int | np.integer[Any] = 0
         for start in range(0, array.shape[0], ROWS_A_BLOCK):
             block = array[start : start + ROWS_A_BLOCK]
             if not np.isfinite(block).all():
@@ -274,7 +280,7 @@ def _checked_names(
         names = tuple(str(name) for name in given)
     elif columns is not None:
         names = columns
-    elif isinstance(targets, Mapping) or hasattr(targets, "index") and hasattr(targets, "items"):
+    elif isinstance(targets, Mapping) or (hasattr(targets, "index") and hasattr(targets, "items")):
         names = tuple(str(name) for name in targets.keys())  # noqa: SIM118  (a Series too)
     else:
         names = tuple(f"target_{column}" for column in range(n_targets))
@@ -297,7 +303,7 @@ def _per_target(values: Any, names: tuple[str, ...], what: str, missing: float |
     """
     if values is None and missing is not None:
         return np.full(len(names), missing)
-    items = _mapping_items(values, names)
+    items = _mapping_items(values)
     if items is not None:
         unknown = [name for name in items if name not in set(names)]
         if unknown:
@@ -327,7 +333,7 @@ def _per_target(values: Any, names: tuple[str, ...], what: str, missing: float |
     return array
 
 
-def _mapping_items(values: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
+def _mapping_items(values: Any) -> dict[str, Any] | None:
     """The values by name, for a dict or a labelled Series; None for anything else."""
     if isinstance(values, Mapping):
         return {str(name): value for name, value in values.items()}
@@ -341,7 +347,7 @@ def _mapping_items(values: Any, names: tuple[str, ...]) -> dict[str, Any] | None
 
 def _absolute_totals(matrix: Any, design_weights: Vector) -> Vector:
     """Design-weighted absolute total of each column, without a copy of the matrix."""
-    if sp.issparse(matrix):
+    if is_sparse(matrix):
         return np.asarray(abs(matrix).T @ design_weights)
     total = np.zeros(matrix.shape[1])
     for start in range(0, matrix.shape[0], ROWS_A_BLOCK):
@@ -371,8 +377,7 @@ def _checked_bounds(low: Any, high: Any, n_records: int) -> tuple[Vector, Vector
         array = np.array(default if value is None else value, dtype=np.float64)
         if array.shape not in ((), (n_records,)):
             raise InvalidOption(
-                f"{name} has shape {array.shape}; give one number, or one per record "
-                f"({n_records})."
+                f"{name} has shape {array.shape}; give one number, or one per record ({n_records})."
             )
         if np.isnan(array).any():
             raise InvalidOption(f"{name} is NaN; give a number, or None for no bound.")

@@ -70,7 +70,7 @@ class Program:
     @property
     def is_hard(self) -> NDArray[np.bool_]:
         """Which targets are exact or banded, shape `(n_targets,)`."""
-        return self.compliance == 0
+        return np.asarray(self.compliance == 0)
 
     @property
     def has_slack(self) -> bool:
@@ -212,4 +212,3 @@ def program_of(
         slack_price=np.zeros(len(banded)),
     )
     return program, free, ratio
-

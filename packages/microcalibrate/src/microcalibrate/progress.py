@@ -23,9 +23,11 @@ class ProgressBar:
         self.records = 0
 
     def __enter__(self) -> ProgressBar:
+        """Nothing is shown before the first step."""
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Leave the bar where it is."""
         if self._bar is not None:
             self._bar.close()
 

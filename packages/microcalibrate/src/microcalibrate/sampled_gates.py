@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+
 from l0 import HardConcrete, TemperatureScheduler
 from l0.selection import inclusion_probabilities, top_k
-
 from microcalibrate.problem import Problem
 from microcalibrate.selection import Budget, Draw, Vector, count_for, gate_sizes
 
@@ -81,7 +81,8 @@ def sampled_gates(
         gates.set_temperature(schedule.get_temperature(step))
         optimiser.zero_grad()
         gated = log_weights.exp() * gates()
-        error = _Estimates.apply(gated, forward, transposed) - goal
+        estimates = _Estimates.apply(gated, forward, transposed)  # type: ignore[no-untyped-call]
+        error = estimates - goal
         loss = (importance * error**2).sum() + price * gates.prob_active().mean()
         loss.backward()
         optimiser.step()

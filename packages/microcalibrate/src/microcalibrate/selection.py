@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from l0.selection import inclusion_probabilities, simple_random, systematic, top_k
 from numpy.typing import NDArray
 
+from l0.selection import inclusion_probabilities, simple_random, systematic, top_k
 from microcalibrate.ordering import neighbour_order
-from microcalibrate.problem import Problem
+from microcalibrate.problem import Problem, is_sparse
 
 Vector = NDArray[np.float64]
 
@@ -70,11 +70,11 @@ def record_contributions(problem: Problem) -> Vector:
     importance = np.where(soft, problem.importances * soft.mean(), 1 / problem.n_targets)
     factor = importance / problem.scales**2
     matrix = problem.estimate_matrix
-    if sp.issparse(matrix):
+    if is_sparse(matrix):
         squares = matrix.copy()
         squares.data **= 2
         return np.asarray(squares @ factor)
-    return np.einsum("ij,ij,j->i", matrix, matrix, factor)
+    return np.asarray(np.einsum("ij,ij,j->i", matrix, matrix, factor))
 
 
 def gate_sizes(problem: Problem, weights: Vector, kappa: float) -> Vector:
@@ -145,6 +145,6 @@ def _scaled_up(kept: NDArray[np.int64], weights: Vector, probabilities: Vector) 
 def _scaled_rows(problem: Problem, record_index: NDArray[np.int64]) -> Any:
     """Rows of the estimate matrix in scales of the targets."""
     rows = problem.estimate_matrix[record_index]
-    if sp.issparse(rows):
+    if is_sparse(rows):
         return sp.csr_array(rows @ sp.diags_array(1 / problem.scales))
     return rows / problem.scales

@@ -147,7 +147,7 @@ def _check_selection(
         raise InvalidOption(f"temperature={temperature!r} must be positive.")
     if selection == SAMPLED_GATES and not problem.is_soft.any():
         raise InvalidOption(
-            "gates are trained on soft targets, and none is soft. Use selection=\"closed_form\", "
+            'gates are trained on soft targets, and none is soft. Use selection="closed_form", '
             "or leave some tolerances out."
         )
 
