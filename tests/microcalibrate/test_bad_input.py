@@ -76,60 +76,6 @@ def test_weights_of_zero_stay_zero() -> None:
         assert_array_equal(found[[0, 4]], 0)
 
 
-# --- Shapes and values of the matrix --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [np.asarray, sp.csr_array, pd.DataFrame])
-def test_a_matrix_the_wrong_way_round_is_recognised(kind: Any) -> None:
-    with pytest.raises(InvalidProblem, match=r"\(4, 12\).*12 weights.*wrong way round.*\.T"):
-        Calibration(DATA.weights, DATA.targets, kind(DATA.matrix.T))
-
-
-@pytest.mark.parametrize(
-    ("matrix", "says"),
-    [
-        (DATA.matrix[:-1], r"\(11, 4\).*12 weights.*one row per weight"),
-        (DATA.matrix[:, 0], "1 dimensions"),
-        (np.ones((12, 4, 1)), "3 dimensions"),
-        (np.empty((12, 0)), "no columns"),
-        ([["a"] * 4] * 12, "not hold numbers"),
-        (changed(DATA.matrix, (7, 2), np.nan), "nan at record 7, column 2"),
-        (changed(DATA.matrix, (2, 3), -np.inf), "-inf at record 2, column 3"),
-        (sp.csr_array(changed(DATA.matrix, (7, 2), np.nan)), "nan at record 7, column 2"),
-        (pd.DataFrame(changed(DATA.matrix, (7, 2), np.nan), columns=NAMES), 'record 7.*"wages"'),
-        (pl.DataFrame(changed(DATA.matrix, (7, 2), np.nan), schema=NAMES), 'record 7.*"wages"'),
-    ],
-    ids=range(10),
-)
-def test_a_matrix_is_of_finite_numbers_with_a_row_per_weight(matrix: Any, says: str) -> None:
-    with pytest.raises(InvalidProblem, match=says):
-        set_up(matrix=matrix, target_names=None)
-
-
-def test_a_missing_value_far_down_a_long_sparse_matrix_is_located() -> None:
-    matrix = sp.random_array((40_000, 5), density=0.1, rng=np.random.default_rng(0)).toarray()
-    matrix[:, 0] = 1
-    matrix[33_333, 4] = np.nan
-    for stored in (matrix, sp.csr_array(matrix), sp.csc_array(matrix)):
-        with pytest.raises(InvalidProblem, match="record 33333, column 4"):
-            Calibration(np.ones(40_000), np.ones(5), stored)
-
-
-@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
-def test_a_text_column_is_named(frame: Any) -> None:
-    table = frame({"people": [1.0, 1.0], "state": ["CA", "TX"], "wages": [1, 2]})
-
-    with pytest.raises(InvalidProblem, match='"state".*not hold numbers'):
-        Calibration([1.0, 1.0], [2.0, 1.0, 3.0], table)
-
-
-def test_a_null_in_a_polars_frame_is_a_missing_value() -> None:
-    table = pl.DataFrame({"people": [1.0, 1.0], "wages": [1.0, None]})
-
-    with pytest.raises(InvalidProblem, match='record 1, column "wages"'):
-        Calibration([1.0, 1.0], [2.0, 1.0], table)
-
-
 # --- Targets --------------------------------------------------------------------------------------
 
 
@@ -267,6 +213,12 @@ def test_targets_of_very_different_size(tolerance: float | None) -> None:
         ({"seed": -1}, "seed=-1"),
         ({"seed": 1.5}, "seed=1.5"),
         ({"seed": True}, "seed=True"),
+        ({"l0_lambda": None}, "l0_lambda=None"),
+        ({"l0_lambda": "0.1"}, "l0_lambda='0.1'"),
+        ({"kappa": None}, "kappa=None"),
+        ({"closeness": "near"}, "closeness='near'"),
+        ({"max_weight_ratio": "high"}, "max_weight_ratio"),
+        ({"distance": ["chi2"]}, "distance="),
     ],
     ids=str,
 )

@@ -175,7 +175,7 @@ def test_no_weights_can_be_better_when_targets_conflict(
 @pytest.mark.parametrize("tolerances", [0, None, 0.02, MIXED], ids=["exact", "soft", "band", "mix"])
 @pytest.mark.parametrize("distance", DISTANCES)
 def test_the_gap_is_right_far_from_the_optimum(distance: str, tolerances: Any) -> None:
-    """At any ratios and prices: objective minus dual value, plus what misses of hard targets hide."""
+    """At any point: objective minus dual value, plus what misses of hard targets hide."""
     data = feasible(2, n_targets=6)
     problem = Problem.build(data.weights, data.targets, data.matrix, tolerances=tolerances,
                             min_weight_ratio=0.6, max_weight_ratio=1.5)  # fmt: skip
@@ -263,3 +263,45 @@ def test_a_general_solver_finds_the_same_weights(distance: str, seed: int) -> No
     assert found.success, found.message
     assert objective_of(calibration, ratio_of(calibration)) <= found.fun * (1 + 1e-7)
     assert_allclose(ratio_of(calibration), found.x, atol=2e-4)
+
+
+# --- What the options do --------------------------------------------------------------------------
+
+
+def test_closeness_trades_fit_for_even_weights() -> None:
+    data = conflicting(2)
+    fit, kish = [], []
+    for closeness in (1.0, 1e-2, 1e-4, 1e-6):
+        after = calibrated(data, closeness=closeness).result.statistics["after"]
+        fit.append(after["rms_error"])
+        kish.append(after["kish"])
+
+    assert fit == sorted(fit, reverse=True)
+    assert kish == sorted(kish, reverse=True)
+
+
+def test_importance_draws_a_target_closer() -> None:
+    data = conflicting(3)
+    error = [
+        calibrated(data, importances=[1, 1, weight, 1, 1, 1]).result.targets["error"].abs()[2]
+        for weight in (0.1, 1.0, 10.0, 100.0)
+    ]
+
+    assert error == sorted(error, reverse=True)
+
+
+def test_feasible_soft_targets_are_met_closely() -> None:
+    assert calibrated(feasible(4)).result.targets["error"].abs().max() < 1e-3
+
+
+def test_chi2_stays_nearer_in_squares_and_raking_in_entropy() -> None:
+    data = feasible(5)
+    ratio = {
+        name: calibrated(data, tolerances=0, distance=name).weights / data.weights
+        for name in ("chi2", "raking")
+    }
+    squares = {name: data.weights @ (r - 1) ** 2 for name, r in ratio.items()}
+    entropy = {name: data.weights @ (r * np.log(r) - r + 1) for name, r in ratio.items()}
+
+    assert squares["chi2"] < squares["raking"]
+    assert entropy["raking"] < entropy["chi2"]

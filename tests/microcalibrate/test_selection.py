@@ -192,6 +192,26 @@ def test_exact_targets_are_exact_on_few_records() -> None:
     assert np.count_nonzero(calibration.weights) == 60
 
 
+def test_a_refit_is_the_dense_solve_of_what_was_drawn() -> None:
+    """Two roads: the refit inside `calibrate`, and a fresh calibration of the survivors."""
+    options: dict[str, Any] = {"target_records": 120, "max_weight_ratio": 4.0}
+    dense = calibrated(DATA, max_weight_ratio=4.0).weights
+    calibration = calibrated(DATA, **options)
+    kept = calibration.weights > 0
+    chance = calibration.result.inclusion_probabilities[kept]
+    start = dense[kept] / chance
+    unit = DATA.weights[kept] / chance / start
+
+    again = calibrated(
+        Data(start, DATA.targets, DATA.matrix[kept]),
+        closeness=1e-3,
+        min_weight_ratio=0.05,
+        max_weight_ratio=np.maximum(4.0 * unit, 0.05),
+    )
+
+    assert_allclose(calibration.weights[kept], again.weights, rtol=1e-5)
+
+
 # --- The price of records -------------------------------------------------------------------------
 
 

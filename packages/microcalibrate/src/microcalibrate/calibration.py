@@ -226,7 +226,7 @@ class Calibration:
             budget = self.settings.budget
             if budget is not None and solution.status is not Status.CANCELLED:
                 drawn_at = time.perf_counter()
-                draw = self._draw(weights, budget, bar)
+                draw = self._draw(self._with_enough(weights, budget), budget, bar)
                 probabilities = draw.probabilities
                 seconds["draw"] = time.perf_counter() - drawn_at
                 bar.records = len(draw.record_index)
@@ -246,6 +246,14 @@ class Calibration:
         self._outcome = (weights, probabilities, solution, history, seconds, max_iter)
         self._result = None
         return weights.copy()
+
+    def _with_enough(self, weights: Vector, budget: Budget) -> Vector:
+        """The dense weights; where fewer records have any than are asked for, a little for all."""
+        if budget.records is None or int((weights > 0).sum()) >= budget.records:
+            return weights
+        problem = self.problem
+        share = np.minimum(np.maximum(LEAST_SURVIVOR, problem.min_ratio), problem.max_ratio)
+        return np.maximum(weights, share * problem.design_weights)
 
     def _draw(self, weights: Vector, budget: Budget, bar: ProgressBar) -> Draw:
         settings = self.settings

@@ -29,6 +29,9 @@ from microcalibrate.program import Program
 
 # How much of the way to the nearest bound a step may go.
 TO_THE_BOUNDARY = 0.995
+# The slack of a band that does not bind has no curvature left: it is held above this, so that its
+# inverse is still a number.
+LEAST_THETA = 1e-100
 # Gondzio's correction: how much longer a step it aims at, and which complementarity products,
 # relative to their target, it leaves alone.
 LONGER_STEP = 0.3
@@ -88,12 +91,18 @@ class InteriorPoint:
         Returns:
             False if no step could be computed: the numbers have run out of digits.
         """
+        # A weight that runs against its bound by hundreds of orders of magnitude overflows to an
+        # infinite theta, whose inverse is the zero that is meant; other infinities end the solve.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._step()
+
+    def _step(self) -> bool:
         program = self._program
         below, above, z_below, z_above = self._below, self._above, self._z_below, self._z_above
-        with np.errstate(over="ignore", invalid="ignore"):
-            inverse_theta = 1 / (program.cost_curvature(self.x) + z_below / below + z_above / above)
-            pull = program.cost_slope(self.x) + self.gradient
-            missing = self.errors - program.compliance * self.prices
+        theta = program.cost_curvature(self.x) + z_below / below + z_above / above
+        inverse_theta = 1 / np.maximum(theta, LEAST_THETA)
+        pull = program.cost_slope(self.x) + self.gradient
+        missing = self.errors - program.compliance * self.prices
         n = program.n_ratios
         slack_diagonal = np.bincount(
             program.slack_target, inverse_theta[n:], minlength=len(self.prices)

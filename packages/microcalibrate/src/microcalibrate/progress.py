@@ -49,7 +49,7 @@ class ProgressBar:
         if self._bar.disable:
             self._disable = True
             return
-        self._bar.set_description(phase, refresh=False)
+        self._bar.set_description_str(phase, refresh=False)
         shown = {name: f"{value:.2e}" for name, value in figures.items()}
         self._bar.set_postfix({**shown, "records": f"{self.records:,}"}, refresh=False)
         self._bar.update()
