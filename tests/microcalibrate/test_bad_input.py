@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
@@ -102,7 +101,7 @@ def test_targets_are_finite_numbers_one_a_column(targets: Any, says: str) -> Non
 def test_a_target_to_which_nothing_contributes_is_named() -> None:
     matrix = changed(DATA.matrix, (slice(None), 2), 0.0)
     for stored in (matrix, sp.csr_array(matrix)):
-        with pytest.raises(InvalidProblem, match='"wages" is .*no record.*column 2.*all zero'):
+        with pytest.raises(InvalidProblem, match=r'"wages" is .*no record.*column 2.*all zero'):
             set_up(matrix=stored)
 
 

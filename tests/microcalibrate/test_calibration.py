@@ -28,7 +28,7 @@ from microcalibrate.distances import CHI2
 from microcalibrate.engine import Step, solve
 from microcalibrate.problem import Problem
 
-from .problems import Data, calibrated, conflicting, feasible, survey
+from .problems import calibrated, conflicting, feasible, survey
 
 DATA = survey(1, 500, 20)
 
@@ -173,7 +173,7 @@ def test_a_result_is_saved_and_loaded_unchanged(tmp_path: Path) -> None:
 def test_before_a_run_there_is_no_result() -> None:
     calibration = Calibration(DATA.weights, DATA.targets, DATA.matrix)
     for ask in (lambda: calibration.result, lambda: calibration.weights, calibration.summary):
-        with pytest.raises(InvalidOption, match="calibrate()"):
+        with pytest.raises(InvalidOption, match=r"calibrate\(\)"):
             ask()
 
 
@@ -234,7 +234,7 @@ def test_options_override_the_table_of_targets() -> None:
 
 
 def test_a_missing_weight_column_is_named() -> None:
-    with pytest.raises(InvalidProblem, match='"weight".*w, age'):
+    with pytest.raises(InvalidProblem, match=r'"weight".*w, age'):
         Calibration.from_table(pd.DataFrame({"w": [1.0], "age": [3]}), [])
 
 

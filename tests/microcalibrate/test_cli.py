@@ -273,13 +273,16 @@ def test_bad_targets_leave_the_earlier_run(here: Path) -> None:
 
 
 def test_names_cannot_steer_the_terminal(here: Path) -> None:
-    (here / "targets.csv").write_text("name,value,filter\n\x1b[31mred,5,age >= 900\n")
+    (here / "targets.csv").write_text(
+        "name,value,filter\n\x07\u202ered,5,age >= 900\n", encoding="utf-8"
+    )
 
     done = run(TABLE)
 
     assert done.exit_code == FAILURE
     assert "red" in done.stderr
-    assert "\x1b" not in done.stderr
+    assert "\x07" not in done.stderr
+    assert "\u202e" not in done.stderr
 
 
 def test_data_inside_the_run_are_not_deleted(here: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_distance_is_found_by_name_or_is_itself() -> None:
 
 @pytest.mark.parametrize("name", ["", "chi-square", "CHI2", "logistic"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(InvalidOption, match="chi2.*raking"):
+    with pytest.raises(InvalidOption, match=r"chi2.*raking"):
         distance_named(name)
 
 

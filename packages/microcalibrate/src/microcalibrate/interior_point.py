@@ -32,6 +32,8 @@ TO_THE_BOUNDARY = 0.995
 # The slack of a band that does not bind has no curvature left: it is held above this, so that its
 # inverse is still a number.
 LEAST_THETA = 1e-100
+# Within this of a bound, `x` is the bound and its room: exact to the last bit when the room is 0.
+NEAR = 1e-6
 # Gondzio's correction: how much longer a step it aims at, and which complementarity products,
 # relative to their target, it leaves alone.
 LONGER_STEP = 0.3
@@ -163,7 +165,9 @@ class InteriorPoint:
         # numbers would round to zero long before the room does.
         self._below = below + primal * best.x
         self._above = above - primal * best.x
-        self.x = np.clip(self.x + primal * best.x, program.lower, program.upper)
+        self.x = self.x + primal * best.x
+        np.copyto(self.x, program.lower + self._below, where=self._below < NEAR)
+        np.copyto(self.x, program.upper - self._above, where=self._above < NEAR)
         self.prices = self.prices + dual * best.prices
         self._z_below = z_below + dual * best.below
         self._z_above = z_above + dual * best.above

@@ -48,6 +48,7 @@ class Program:
         slack_target: Which target each slack belongs to, shape `(n_slacks,)`.
         slack_sign: How a unit of slack counts in the error, shape `(n_slacks,)`.
         slack_price: Cost of a unit of slack, shape `(n_slacks,)`.
+        n_elastic: How many of the slacks, the last ones, make hard targets elastic.
     """
 
     columns: Columns
@@ -61,6 +62,7 @@ class Program:
     slack_target: NDArray[np.int64]
     slack_sign: Vector
     slack_price: Vector
+    n_elastic: int = 0
 
     @property
     def n_ratios(self) -> int:
@@ -88,6 +90,7 @@ class Program:
             slack_target=np.concatenate([self.slack_target, hard, hard]),
             slack_sign=np.concatenate([self.slack_sign, np.repeat([1.0, -1.0], len(hard))]),
             slack_price=np.concatenate([self.slack_price, free + price]),
+            n_elastic=len(free),
         )
 
     def gradient(self, prices: Vector) -> Vector:
@@ -97,10 +100,9 @@ class Program:
 
     def totals(self, x: Vector) -> Vector:
         """`A.T r - slack_sign s`, shape `(n_targets,)`: what `x` adds up to for each target."""
-        ratio, slack = x[: self.n_ratios], x[self.n_ratios :]
-        total = self.columns.transposed_product(ratio)
+        total = self.columns.transposed_product(x[: self.n_ratios])
         if self.has_slack:
-            total -= np.bincount(self.slack_target, self.slack_sign * slack, len(self.goal))
+            total -= self._slack_total(x)
         return total
 
     def errors(self, x: Vector) -> Vector:
@@ -109,8 +111,7 @@ class Program:
 
     def misses(self, x: Vector, errors: Vector) -> Vector:
         """How far exact and banded targets are missed beyond their tolerance, `(n_targets,)`."""
-        used = np.bincount(self.slack_target, self.slack_sign * x[self.n_ratios :], len(self.goal))
-        return np.maximum(np.abs(errors + used) - self.tolerance, 0.0)
+        return np.maximum(np.abs(errors + self._slack_total(x)) - self.tolerance, 0.0)
 
     def cost(self, x: Vector) -> Vector:
         """Cost of each `x` on its own."""
@@ -145,14 +146,27 @@ class Program:
         """Objective at `x` minus its lower bound at `prices`; never negative, 0 at the optimum.
 
         It is added up from terms that are each non-negative (Fenchel–Young), so that nothing
-        cancels: per `x` against its best response, and per target.
+        cancels: per `x` against its best response, and per target. Where hard targets were made
+        elastic it is the smaller of two: that of the elastic program, and that of the program
+        without these slacks, in which their rounding costs nothing.
         """
         best = self.response(gradient)
         with np.errstate(invalid="ignore"):
-            terms = self.cost(x) + gradient * x - self.cost(best) - gradient * best
+            terms = self.cost(x) - self.cost(best) + gradient * (x - best)
         # The bound is minus infinity while a slack would pay to grow for ever.
-        gap = float(np.where(np.isnan(terms), np.inf, np.maximum(terms, 0)).sum())
-        return gap + self.gap_of_targets(errors, prices)
+        terms = np.where(np.isnan(terms), np.inf, np.maximum(terms, 0))
+        gap = float(terms.sum()) + self.gap_of_targets(errors, prices)
+        if self.n_elastic == 0:
+            return gap
+        elastic = slice(len(x) - self.n_elastic, len(x))
+        missed = errors + self._slack_total(np.where(np.arange(len(x)) < elastic.start, 0.0, x))
+        hard_gap = float(terms[: elastic.start].sum()) + self.gap_of_targets(missed, prices)
+        return min(gap, hard_gap)
+
+    def _slack_total(self, x: Vector) -> Vector:
+        """What the slacks in `x` take off each target's error, shape `(n_targets,)`."""
+        slack = self.slack_sign * x[self.n_ratios :]
+        return np.bincount(self.slack_target, slack, len(self.goal))
 
     def gap_of_targets(self, errors: Vector, prices: Vector) -> float:
         """The part of the gap that is left where each `x` is its best response.
