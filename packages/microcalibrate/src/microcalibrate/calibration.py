@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from microcalibrate.arrays import checked_weights, is_sparse
 from microcalibrate.distances import Distance, distance_named
 from microcalibrate.engine import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.problem import Problem, is_sparse
+from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
-from microcalibrate.result import CalibrationResult, Status, weight_statistics
+from microcalibrate.result import (
+    CalibrationResult,
+    Status,
+    installed_versions,
+    weight_statistics,
+)
 from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget, Draw
 from microcalibrate.settings import Settings
 
@@ -178,7 +182,7 @@ class Calibration:
                 f'the data have no column "{weight}" to take design weights from. Name it with '
                 f"`weight=`; columns are: {', '.join(map(str, list(data.columns)[:12]))}."
             )
-        weights = np.asarray(data[weight].to_numpy(), dtype=np.float64)
+        weights = checked_weights(data[weight].to_numpy())
         built = build_targets(data, targets, initial_weights=weights)
         options.setdefault("tolerances", built.tolerances)
         options.setdefault("importances", built.importances)
@@ -204,8 +208,8 @@ class Calibration:
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
         """
-        if max_iter < 1:
-            raise InvalidOption(f"max_iter={max_iter!r} must be at least 1.")
+        if not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
+            raise InvalidOption(f"max_iter={max_iter!r} must be a whole number from 1.")
         problem = self.problem
         begun = time.perf_counter()
         seconds: dict[str, float] = {}
@@ -226,16 +230,20 @@ class Calibration:
             budget = self.settings.budget
             if budget is not None and solution.status is not Status.CANCELLED:
                 drawn_at = time.perf_counter()
-                draw = self._draw(self._with_enough(weights, budget), budget, bar)
-                probabilities = draw.probabilities
-                seconds["draw"] = time.perf_counter() - drawn_at
-                bar.records = len(draw.record_index)
-                refit_at = time.perf_counter()
-                solution, kept_weights = self._refit(draw, max_iter, bar)
-                weights = np.zeros(problem.n_records)
-                weights[draw.record_index] = kept_weights
-                history += _history_rows(solution, bar.records)
-                seconds["refit"] = time.perf_counter() - refit_at
+                try:
+                    draw = self._draw(self._with_enough(weights, budget), budget, bar)
+                except KeyboardInterrupt:
+                    solution = dataclasses.replace(solution, status=Status.CANCELLED)
+                else:
+                    probabilities = draw.probabilities
+                    seconds["draw"] = time.perf_counter() - drawn_at
+                    bar.records = len(draw.record_index)
+                    refit_at = time.perf_counter()
+                    solution, kept_weights = self._refit(draw, max_iter, bar)
+                    weights = np.zeros(problem.n_records)
+                    weights[draw.record_index] = kept_weights
+                    history += _history_rows(solution, bar.records)
+                    seconds["refit"] = time.perf_counter() - refit_at
         seconds["total"] = time.perf_counter() - begun
         if solution.status is not Status.CONVERGED:
             warnings.warn(
@@ -350,13 +358,7 @@ class Calibration:
             },
             settings=self.settings.as_plain(problem, max_iter),
             seconds=seconds,
-            versions={
-                "python": platform.python_version(),
-                **{
-                    package: version(package)
-                    for package in ("microcalibrate", "l0-python", "numpy", "scipy")
-                },
-            },
+            versions=installed_versions(),
         )
 
     def _targets_table(self, weights: Vector, prices: Vector) -> pd.DataFrame:

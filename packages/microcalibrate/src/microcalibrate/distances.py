@@ -88,7 +88,7 @@ def distance_named(name: str | Distance) -> Distance:
     """
     if isinstance(name, Distance):
         return name
-    if name not in DISTANCES:
+    if not isinstance(name, str) or name not in DISTANCES:
         raise InvalidOption(
             f"distance={name!r} is not known. Use one of {sorted(DISTANCES)}, or a Distance of "
             "your own."

@@ -194,6 +194,11 @@ class _Loop:
 
         Afterwards `ratio`, `prices`, `gap`, `residual` and `misses` are set.
         """
+        n = program.n_ratios
+        self.ratio = np.clip(1.0, program.lower[:n], program.upper[:n])
+        self.prices = np.zeros(len(program.goal))
+        self.misses = np.zeros(len(program.goal))
+        self.gap = self.residual = np.inf
         try:
             return self._iterate(program, price)
         except KeyboardInterrupt:

@@ -62,10 +62,10 @@ class InteriorPoint:
         # box, or just off the bound of a half-open one.
         low, high = program.lower, program.upper
         margin = 0.1 * np.minimum(high - low, 1.0)
-        middle = np.where(np.isfinite(low + high), 0.5 * (low + high), low + 1.0)
         n = program.n_ratios
         ratio = np.clip(1.0, low[:n] + margin[:n], high[:n] - margin[:n])
-        self.x = np.concatenate([ratio, middle[n:]])
+        middle = low[n:] + 0.5 * np.minimum(high[n:] - low[n:], 2.0)
+        self.x = np.concatenate([ratio, middle])
         self._look()
 
         importance = np.where(soft, 1 / np.where(soft, program.compliance, 1.0), 1 / n_targets)

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg as la
 from numpy.typing import NDArray
 
-from microcalibrate.problem import is_sparse
+from microcalibrate.arrays import is_sparse
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]

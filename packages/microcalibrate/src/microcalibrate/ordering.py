@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from microcalibrate.problem import is_sparse
+from microcalibrate.arrays import is_sparse
 
 Vector = NDArray[np.float64]
 

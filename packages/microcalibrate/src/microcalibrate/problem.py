@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from microcalibrate.errors import InvalidOption, InvalidProblem, InvalidWeights
-
-Vector = NDArray[np.float64]
-
-# A dense matrix with fewer non-zeros than this is worked on as a sparse one: above it BLAS wins.
-SPARSE_BELOW_DENSITY = 0.2
-ROWS_A_BLOCK = 16_384
+from microcalibrate.arrays import (
+    ROWS_A_BLOCK,
+    Vector,
+    checked_matrix,
+    checked_weights,
+    is_sparse,
+    numbers,
+)
+from microcalibrate.errors import InvalidOption, InvalidProblem
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +117,8 @@ class Problem:
             >>> problem.estimates(problem.design_weights)
             array([2.])
         """
-        design_weights = _checked_weights(weights)
-        matrix, column_names = _checked_matrix(estimate_matrix, len(design_weights), targets)
+        design_weights = checked_weights(weights)
+        matrix, column_names = checked_matrix(estimate_matrix, len(design_weights), targets)
         names = _checked_names(target_names, column_names, targets, matrix.shape[1])
         values = _per_target(targets, names, "targets", None)
         total = _absolute_totals(matrix, design_weights)
@@ -161,116 +162,6 @@ class Problem:
             min_ratio=low,
             max_ratio=high,
         )
-
-
-def is_sparse(matrix: Any) -> bool:
-    """Whether an estimate matrix is a SciPy sparse one; any other is an array."""
-    return bool(sp.issparse(matrix))
-
-
-def _checked_weights(weights: Any) -> Vector:
-    try:
-        array = np.array(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidWeights(f"weights are not numbers: {error}") from error
-    if array.ndim != 1 or array.size == 0:
-        raise InvalidWeights(
-            f"weights have shape {array.shape}; give one weight per record, shape (n_records,)."
-        )
-    for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            raise InvalidWeights(
-                f"{int(bad.sum())} of {array.size} weights are {what}; the first is "
-                f"{array[first]:g} at record {first}. Drop or mend these records."
-            )
-    if not array.any():
-        raise InvalidWeights("all weights are zero: there is nothing to calibrate.")
-    return array
-
-
-def _checked_matrix(
-    estimate_matrix: Any, n_records: int, targets: Any
-) -> tuple[Any, tuple[str, ...] | None]:
-    names: tuple[str, ...] | None = None
-    array: Any
-    if hasattr(estimate_matrix, "columns") and hasattr(estimate_matrix, "to_numpy"):
-        names = tuple(str(name) for name in estimate_matrix.columns)
-        array = _frame_values(estimate_matrix, names)
-    elif is_sparse(estimate_matrix):
-        array = sp.csr_array(estimate_matrix)
-    else:
-        try:
-            array = np.asarray(estimate_matrix, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise InvalidProblem(f"the estimate matrix does not hold numbers: {error}") from error
-    if array.ndim != 2:
-        raise InvalidProblem(
-            f"the estimate matrix has {array.ndim} dimensions; it must have 2: "
-            "(n_records, n_targets)."
-        )
-    if array.shape[0] != n_records:
-        n_targets = len(targets) if hasattr(targets, "__len__") else None
-        turned = array.shape == (n_targets, n_records)
-        raise InvalidProblem(
-            f"the estimate matrix has shape {array.shape}, but there are {n_records} weights. "
-            + (
-                "It is the wrong way round: rows must be records; pass its transpose (`.T`)."
-                if turned
-                else "It must have one row per weight."
-            )
-        )
-    if array.shape[1] == 0:
-        raise InvalidProblem("the estimate matrix has no columns: give at least one target.")
-    return _in_working_form(array, names), names
-
-
-def _frame_values(frame: Any, names: tuple[str, ...]) -> NDArray[Any]:
-    """Values of a DataFrame as float64, naming the first column that is not numeric."""
-    try:
-        return np.asarray(frame.to_numpy(), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        for name, column in zip(names, frame.columns, strict=True):
-            try:
-                np.asarray(frame[column].to_numpy(), dtype=np.float64)
-            except (TypeError, ValueError):
-                raise InvalidProblem(
-                    f'column "{name}" of the estimate matrix does not hold numbers. Drop it, or '
-                    "turn it into 0/1 columns."
-                ) from error
-        raise InvalidProblem(f"the estimate matrix does not hold numbers: {error}") from error
-
-
-def _in_working_form(array: Any, names: tuple[str, ...] | None) -> Any:
-    """Float64, finite, sparse where that is faster: CSR with sorted indices, or an array."""
-    if not is_sparse(array):
-        non_zero: int | np.integer[Any] = 0
-        for start in range(0, array.shape[0], ROWS_A_BLOCK):
-            block = array[start : start + ROWS_A_BLOCK]
-            if not np.isfinite(block).all():
-                row, column = np.argwhere(~np.isfinite(block))[0]
-                _refuse_value(block[row, column], start + int(row), int(column), names)
-            non_zero += np.count_nonzero(block)
-        if array.size < 100_000 or non_zero >= SPARSE_BELOW_DENSITY * array.size:
-            return array
-        array = sp.csr_array(array)
-    matrix = sp.csr_array(array, dtype=np.float64)
-    if not matrix.has_sorted_indices or not matrix.has_canonical_format:
-        matrix = matrix.copy()
-        matrix.sum_duplicates()
-    if not np.isfinite(matrix.data).all():
-        place = int(np.flatnonzero(~np.isfinite(matrix.data))[0])
-        row = int(np.searchsorted(matrix.indptr, place, side="right")) - 1
-        _refuse_value(matrix.data[place], row, int(matrix.indices[place]), names)
-    return matrix
-
-
-def _refuse_value(value: float, row: int, column: int, names: tuple[str, ...] | None) -> None:
-    label = f'"{names[column]}"' if names else str(column)
-    raise InvalidProblem(
-        f"the estimate matrix holds {value:g} at record {row}, column {label}. Fill in or drop "
-        "missing values before calibrating."
-    )
 
 
 def _checked_names(
@@ -374,7 +265,10 @@ def _checked_bounds(low: Any, high: Any, n_records: int) -> tuple[Vector, Vector
         ("min_weight_ratio", low, 0.0),
         ("max_weight_ratio", high, np.inf),
     ):
-        array = np.array(default if value is None else value, dtype=np.float64)
+        try:
+            array = numbers(default if value is None else value)
+        except (TypeError, ValueError) as error:
+            raise InvalidOption(f"{name} does not hold numbers: {error}") from error
         if array.shape not in ((), (n_records,)):
             raise InvalidOption(
                 f"{name} has shape {array.shape}; give one number, or one per record ({n_records})."

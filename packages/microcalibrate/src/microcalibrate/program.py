@@ -166,7 +166,7 @@ class Program:
     def _slack_total(self, x: Vector) -> Vector:
         """What the slacks in `x` take off each target's error, shape `(n_targets,)`."""
         slack = self.slack_sign * x[self.n_ratios :]
-        return np.bincount(self.slack_target, slack, len(self.goal))
+        return np.asarray(np.bincount(self.slack_target, slack, len(self.goal)), dtype=np.float64)
 
     def gap_of_targets(self, errors: Vector, prices: Vector) -> float:
         """The part of the gap that is left where each `x` is its best response.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,6 +297,12 @@ def _complete(folder: Path) -> Iterator[None]:
         raise UnreadableFile(
             f"{folder} is not complete: {str(error).strip(chr(34))}. Run the calibration again."
         ) from error
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python, of this package, and of what it computes with."""
+    packages = ("microcalibrate", "l0-python", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def weight_statistics(weights: Vector, errors: Vector) -> dict[str, float]:

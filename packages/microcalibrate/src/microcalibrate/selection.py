@@ -25,8 +25,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from l0.selection import inclusion_probabilities, simple_random, systematic, top_k
+from microcalibrate.arrays import is_sparse
 from microcalibrate.ordering import neighbour_order
-from microcalibrate.problem import Problem, is_sparse
+from microcalibrate.problem import Problem
 
 Vector = NDArray[np.float64]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from microcalibrate.arrays import Vector
 from microcalibrate.distances import Distance
 from microcalibrate.errors import InvalidOption
-from microcalibrate.problem import Problem, Vector
+from microcalibrate.problem import Problem
 from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget
 
 # Refitted weights may be less close to where they start: few records must do the work of many.
@@ -80,11 +81,11 @@ class Settings:
 
     def as_plain(self, problem: Problem, max_iter: int) -> dict[str, Any]:
         """Every option in plain types; bounds given per record are named as such."""
-        budget = self.budget or Budget(None, 0.0, 0.0)
+        budget = self.budget
         return {
-            "l0_lambda": budget.l0_lambda,
-            "target_records": budget.records,
-            "kappa": budget.kappa,
+            "l0_lambda": budget.l0_lambda if budget else 0.0,
+            "target_records": budget.records if budget else None,
+            "kappa": budget.kappa if budget else None,
             "min_weight_ratio": _plain_bound(problem.min_ratio),
             "max_weight_ratio": _plain_bound(problem.max_ratio),
             "distance": self.distance.name,
@@ -103,11 +104,11 @@ class Settings:
 def _checked_budget(
     problem: Problem, target_records: int | None, l0_lambda: float, kappa: float
 ) -> Budget | None:
-    if not np.isfinite(l0_lambda) or l0_lambda < 0:
+    if not _is_number(l0_lambda) or l0_lambda < 0:
         raise InvalidOption(
             f"l0_lambda={l0_lambda!r} must be 0 (keep all records) or a positive price."
         )
-    if not np.isfinite(kappa) or kappa < 0:
+    if not _is_number(kappa) or kappa < 0:
         raise InvalidOption(f"kappa={kappa!r} must be finite and not negative.")
     if target_records is None and l0_lambda == 0:
         return None
@@ -143,7 +144,7 @@ def _check_selection(
                 f"{name} acts on trained gates only, and selection={selection!r} needs no "
                 f"training. Leave {name} out, or set selection={SAMPLED_GATES!r}."
             )
-    if temperature is not None and not (np.isfinite(temperature) and temperature > 0):
+    if temperature is not None and not (_is_number(temperature) and temperature > 0):
         raise InvalidOption(f"temperature={temperature!r} must be positive.")
     if selection == SAMPLED_GATES and not problem.is_soft.any():
         raise InvalidOption(
@@ -152,12 +153,17 @@ def _check_selection(
         )
 
 
+def _is_number(value: Any) -> bool:
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return real and bool(np.isfinite(value))
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _positive(name: str, value: float) -> float:
-    if not np.isfinite(value) or value <= 0:
+    if not _is_number(value) or value <= 0:
         raise InvalidOption(f"{name}={value!r} must be a positive number.")
     return float(value)
 
@@ -165,4 +171,5 @@ def _positive(name: str, value: float) -> float:
 def _plain_bound(values: Vector) -> float | str | None:
     if np.any(values != values[0]):
         return "per record"
-    return float(values[0]) if np.isfinite(values[0]) else None
+    # JSON has no infinities; no upper bound is None, as it is given.
+    return float(values[0]) if np.isfinite(values[0]) else (None if values[0] > 0 else "-inf")
