@@ -196,6 +196,37 @@ def test_the_relaxation_is_the_least_there_is(seed: int, distance: str) -> None:
     assert set(caught.value.relaxation) <= set(caught.value.conflict)
 
 
+def test_the_relaxation_is_the_least_where_numbers_run_over_many_orders() -> None:
+    """Columns from 1e-5 to 1e5 and weights alike: a high price of misses is out of digits here."""
+    rng = np.random.default_rng(211)
+    n_records, n_targets = int(rng.integers(3, 120)), int(rng.integers(2, 12))
+    weights = rng.lognormal(0, rng.choice([0.1, 1, 4]), n_records) * 10 ** rng.uniform(-6, 6)
+    matrix = rng.lognormal(0, rng.choice([0.5, 1.5]), (n_records, n_targets))
+    matrix *= rng.random(matrix.shape) < rng.choice([0.1, 0.5, 1])
+    rng.random()
+    matrix *= rng.choice([-1, 1], matrix.shape)
+    rng.random()
+    matrix[:, -1] = matrix[:, 0] + matrix[:, 1]
+    matrix *= 10 ** rng.uniform(-5, 5, n_targets)
+    rng.integers(7), rng.integers(4)
+    targets = matrix.T @ (weights * rng.lognormal(0, 0.3, n_records))
+    targets[rng.integers(n_targets)] *= rng.choice([0, 3.0, -1, 0.2])
+    calibration = Calibration(
+        weights,
+        targets,
+        matrix,
+        tolerances=[0.2, 0.0, np.nan, 0.01, 0.01, 0.0],
+        closeness=2.677e-5,
+        distance="raking",
+    )
+
+    with pytest.raises(InfeasibleTargets) as caught:
+        calibration.calibrate(progress=False)
+
+    # By SciPy's linear programming, with each record's column scaled to 1.
+    assert_allclose(sum(caught.value.relaxation.values()), 0.6864738, rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_with_the_relaxation_granted_the_targets_can_be_met(seed: int) -> None:
     data = conflicting(seed, n_records=40)
