@@ -119,15 +119,20 @@ def solve(
     ratio = ratio.copy()
     if not free.any():
         return _all_held(problem, ratio)
-    prices = ELASTIC_PRICES if program.is_hard.any() else (0.0,)
-    for price in prices:
+    relaxed: InfeasibleTargets | None = None
+    for price in ELASTIC_PRICES if program.is_hard.any() else (0.0,):
         status = loop.run(program, price)
-        if loop.misses.max() <= REAL_MISS or status in (Status.CANCELLED, Status.STEP_LIMIT):
-            break
-    ratio[free] = loop.ratio
-    solution = Solution(ratio, loop.prices, status, loop.gap, loop.residual, tuple(loop.history))
-    if loop.misses.max() > REAL_MISS and status not in (Status.CANCELLED, Status.STEP_LIMIT):
-        raise _infeasible(problem, solution, loop.misses, loop.prices / prices[-1])
+        ratio[free] = loop.ratio
+        solution = Solution(
+            ratio.copy(), loop.prices, status, loop.gap, loop.residual, tuple(loop.history)
+        )
+        if status in (Status.CANCELLED, Status.STEP_LIMIT) or loop.misses.max() <= REAL_MISS:
+            return solution
+        # A relaxation is the least one only where its solve converged.
+        if status is Status.CONVERGED:
+            relaxed = _infeasible(problem, solution, loop.misses, loop.prices / price)
+    if relaxed is not None:
+        raise relaxed
     return solution
 
 
