@@ -27,6 +27,9 @@ import numpy as np
 from microcalibrate.normal_equations import Vector, factor
 from microcalibrate.program import Program
 
+# Complementarity products start at this share of the starting loss, spread over the ratios: of the
+# powers of ten tried on a surface of 280,000 records the one with the fewest steps.
+START_SHARE = 0.1
 # How much of the way to the nearest bound a step may go.
 TO_THE_BOUNDARY = 0.995
 # The slack of a band that does not bind has no curvature left: it is held above this, so that its
@@ -70,7 +73,7 @@ class InteriorPoint:
 
         importance = np.where(soft, 1 / np.where(soft, program.compliance, 1.0), 1 / n_targets)
         loss = 0.5 * float((importance * np.minimum(self.errors**2, 1e20)).sum())
-        product = max(loss, 1e-12) / program.n_ratios
+        product = START_SHARE * max(loss, 1e-12) / program.n_ratios
         self._below, self._above = self.x - program.lower, program.upper - self.x
         self._z_below = product / self._below
         self._z_above = product / self._above

@@ -11,6 +11,7 @@ estimate matrix is made.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,12 @@ ROWS_A_BLOCK = 8_192
 # right-hand side afresh.
 FIRST_RIDGE = 1e-14
 LAST_RIDGE = 1e-4
+
+# Note [Two pools of threads]: BLAS threads go on spinning for a while when their work is done, and
+# take the cores from the loops over records that come next: after a Cholesky factor of 2,000 rows
+# on two cores that cost more than its second thread had gained. So BLAS works on one thread there,
+# and on all of them only where the factor takes far longer than the spinning.
+BLAS_THREADS_FROM = 3_000
 
 Solve = Callable[[Vector], Vector]
 
@@ -51,6 +58,9 @@ class Columns(Protocol):
 
         Only the upper triangle counts. The array belongs to the caller until the next call.
         """
+
+    def blas_threads(self) -> AbstractContextManager[Any]:
+        """Within it BLAS has as many threads as it should; see Note [Two pools of threads]."""
 
 
 def columns_of(matrix: Any, row_scale: Vector, column_scale: Vector) -> Columns:
@@ -85,6 +95,10 @@ class DenseColumns:
             total += block.T @ block
         return total
 
+    def blas_threads(self) -> AbstractContextManager[Any]:
+        """See `Columns.blas_threads`: all of them, there is no other pool."""
+        return nullcontext()
+
 
 class SparseColumns:
     """Columns held as a CSR array with sorted indices, regrouped by pattern."""
@@ -92,6 +106,7 @@ class SparseColumns:
     def __init__(self, matrix: Any, row_scale: Vector, column_scale: Vector) -> None:
         # Imported here: loading numba costs half a second that dense problems need not.
         import numba
+        import threadpoolctl
 
         from microcalibrate import kernels
 
@@ -104,6 +119,7 @@ class SparseColumns:
         self._panels = kernels.balanced_panels(
             self._blocks, self._n_targets, numba.get_num_threads()
         )
+        self._pools = threadpoolctl.ThreadpoolController()
         self.row_scale = row_scale
         self.column_scale = column_scale
 
@@ -124,6 +140,13 @@ class SparseColumns:
         factor = self.row_scale**2 * record_weight
         self._kernels.sparse_gram(self._blocks, factor, self._panels, self._gram)
         return self._gram
+
+    def blas_threads(self) -> AbstractContextManager[Any]:
+        """See `Columns.blas_threads`."""
+        if self._n_targets >= BLAS_THREADS_FROM:
+            return nullcontext()
+        limited: AbstractContextManager[Any] = self._pools.limit(limits=1, user_api="blas")
+        return limited
 
 
 def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
@@ -158,7 +181,10 @@ def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
         np.fill_diagonal(gram, (1 + ridge) * full_diagonal)
         try:
             # The transposed view is in LAPACK's order: its lower triangle is our upper one.
-            triangle, _ = la.cho_factor(gram.T, lower=True, overwrite_a=True, check_finite=False)
+            with columns.blas_threads():
+                triangle, _ = la.cho_factor(
+                    gram.T, lower=True, overwrite_a=True, check_finite=False
+                )
         except np.linalg.LinAlgError:
             ridge *= 100
             if ridge > LAST_RIDGE:
