@@ -218,14 +218,18 @@ class _Loop:
         elastic = program
         polish_below = POLISH_BELOW
         while True:
-            if newton is not None:
-                self._record(program, newton)
+            if newton:
+                self._judge(program, newton)
+                self._note(newton)
             else:
                 if interior is None:
                     elastic = program.elastic(price) if price else program
                     interior = InteriorPoint(elastic)
-                self._record(elastic, interior)
-            if self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE:
+                self._judge(elastic, interior)
+                self._note(interior)
+            if self._is_certified():
+                if interior and not newton:
+                    self._settle(elastic, interior)
                 return Status.CONVERGED
             if len(self.history) > self.max_iter:
                 return Status.STEP_LIMIT
@@ -237,18 +241,29 @@ class _Loop:
             if interior and not newton and not interior.step():
                 return Status.STALLED
 
-    def _record(self, program: Program, method: DualNewton | InteriorPoint) -> None:
-        loss = program.objective(method.x, method.errors)
-        self.gap = method.gap() / max(abs(loss), 1e-16)
+    def _settle(self, program: Program, interior: InteriorPoint) -> None:
+        """Put ratios that are coming to a bound right on it, if the certificate survives that."""
+        self._judge(program, interior.settled())
+        if not self._is_certified():
+            self._judge(program, interior)
+
+    def _is_certified(self) -> bool:
+        return self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE
+
+    def _judge(self, program: Program, method: DualNewton | InteriorPoint) -> None:
+        self.loss = program.objective(method.x, method.errors)
+        self.gap = method.gap() / max(abs(self.loss), 1e-16)
         self.residual = float(np.abs(method.errors[program.is_hard]).max(initial=0.0))
         self.misses = program.misses(method.x, method.errors)
         self.prices = method.prices
         self.ratio = method.x[: program.n_ratios]
+
+    def _note(self, method: DualNewton | InteriorPoint) -> None:
         step = Step(
             self.phase,
             len(self.history),
             method.name,
-            loss,
+            self.loss,
             self.gap,
             self.residual,
             method.step_length,

@@ -20,6 +20,7 @@ Gondzio (1996); primal and dual step lengths differ.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,20 @@ class InteriorPoint:
     def gap(self) -> float:
         """Objective at `x` minus its lower bound at `prices`."""
         return self._program.gap(self.x, self.errors, self.prices, self.gradient)
+
+    def settled(self) -> InteriorPoint:
+        """This point with every `x` that is coming to a bound put right on it."""
+        program = self._program
+        at_rest = copy(self)
+        unit = np.concatenate([program.share, np.ones(len(self.x) - program.n_ratios)])
+        for room, multiplier, bound in (
+            (self._below, self._z_below, program.lower),
+            (self._above, self._z_above, program.upper),
+        ):
+            arriving = (room < NEAR) & (room < multiplier / unit)
+            at_rest.x = np.where(arriving, bound, at_rest.x)
+        at_rest.errors = program.errors(at_rest.x)
+        return at_rest
 
     def step(self) -> bool:
         """Take one predictor–corrector step.
