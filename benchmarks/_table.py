@@ -18,7 +18,9 @@ def run(python: Path | str, script: str, *arguments: object) -> None:
     """Run a script of this folder; its own JSON says what came of it."""
     command = [str(python), str(HERE / script), *map(str, arguments)]
     print(f"{time.strftime('%H:%M:%S')}  {' '.join(command[1:])}", flush=True)
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=None)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stderr[-2000:], file=sys.stderr)
 
 
 def machine() -> dict[str, object]:

@@ -20,6 +20,8 @@ from microcalibrate.result import Status
 # Below this relative gap it is nearly known which records sit on a bound: plain Newton steps then
 # may end the solve at once, with weights exactly on their bounds.
 POLISH_BELOW = 1e-6
+# Plain Newton steps are given up when the objective exceeds that of the start this many times.
+RUNS_AWAY = 10
 # An exact or banded target holds when it is missed by no more than this, in scales.
 HARD_TOLERANCE = 1e-9
 # Price of a miss of a hard target, in units of the objective: tries in turn.
@@ -236,7 +238,7 @@ class _Loop:
             if interior and newton_works and not newton and self.gap < polish_below:
                 polish_below = self.gap * 1e-2
                 newton = DualNewton(program, interior.prices)
-            if newton and not newton.step():
+            if newton and (self._runs_away() or not newton.step()):
                 newton = None
             if interior and not newton and not interior.step():
                 return Status.STALLED
@@ -246,6 +248,10 @@ class _Loop:
         self._judge(program, interior.settled())
         if not self._is_certified():
             self._judge(program, interior)
+
+    def _runs_away(self) -> bool:
+        """Whether steps without bounds in sight have made things far worse than at the start."""
+        return self.loss > RUNS_AWAY * self.history[0].loss > 0
 
     def _is_certified(self) -> bool:
         return self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE

@@ -38,8 +38,9 @@ TO_THE_BOUNDARY = 0.995
 LEAST_THETA = 1e-100
 # Within this of a bound, `x` is the bound and its room: exact to the last bit when the room is 0.
 NEAR = 1e-6
-# Gondzio's correction: how much longer a step it aims at, and which complementarity products,
-# relative to their target, it leaves alone.
+# Gondzio's correction: below which step length it is made, how much longer a step it aims at, and
+# which complementarity products, relative to their target, it leaves alone.
+LONG_STEP = 0.8
 LONGER_STEP = 0.3
 CENTRAL = (0.1, 10.0)
 
@@ -164,7 +165,7 @@ class InteriorPoint:
         best = direction(aim_below, aim_above)
         primal, dual = lengths(best)
 
-        if target > 0 and min(primal, dual) < 0.99:
+        if target > 0 and min(primal, dual) < LONG_STEP:
             further = min(1.0, min(primal, dual) + LONGER_STEP)
             aim_below = aim_below + _recentre(
                 below + further * best.x, z_below + further * best.below, target

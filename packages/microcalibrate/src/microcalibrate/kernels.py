@@ -32,7 +32,7 @@ class PatternBlocks(NamedTuple):
         first_column: Where each block starts in `columns`, shape `(n_blocks + 1,)`.
         columns: Columns of each block, ascending within a block.
         first_value: Where each block starts in `values`, shape `(n_blocks + 1,)`.
-        values: Entries, block by block, record by record.
+        values: Entries, block by block, record by record; single precision where that is exact.
         parts: Block bounds of `N_PARTS` parts of about equal work, shape `(N_PARTS + 1,)`.
     """
 
@@ -41,7 +41,7 @@ class PatternBlocks(NamedTuple):
     first_column: Index
     columns: Index
     first_value: Index
-    values: Vector
+    values: NDArray[np.floating[Any]]
     parts: Index
 
 
@@ -53,41 +53,59 @@ def pattern_blocks(indptr: Index, indices: Index, data: Vector) -> PatternBlocks
         >>> blocks.record_order.tolist(), blocks.first_record.tolist()
         ([0, 1, 2], [0, 2, 3])
     """
-    indptr = indptr.astype(np.int64)
-    lengths = np.diff(indptr)
+    lengths = np.diff(indptr).astype(np.int64)
     # Two patterns are told apart by the sum of a random 64-bit number per column, and by length:
     # a false match among a million patterns has a chance of about 1e-8.
     rng = np.random.default_rng(20180101)
     signature = rng.integers(0, 2**64, size=int(indices.max(initial=0)) + 1, dtype=np.uint64)
-    running = np.concatenate([[np.uint64(0)], np.cumsum(signature[indices], dtype=np.uint64)])
-    keys = running[indptr[1:]] - running[indptr[:-1]] + lengths.astype(np.uint64)
+    keys = _pattern_keys(indptr, indices, signature)
     _, first_seen, group = np.unique(keys, return_index=True, return_inverse=True)
     order = np.argsort(first_seen[group], kind="stable")
 
     leader = first_seen[group][order]
     starts = np.flatnonzero(np.r_[True, leader[1:] != leader[:-1]])
     leaders = leader[starts]
-    first_record = np.r_[starts, len(order)]
-    first_column = np.r_[0, np.cumsum(lengths[leaders])]
-    values_so_far = np.r_[0, np.cumsum(lengths[order])]
-    first_value = values_so_far[first_record]
-    work = np.cumsum(np.diff(first_value)) / max(first_value[-1], 1)
-    inner = np.searchsorted(work, np.arange(1, N_PARTS) / N_PARTS)
+    first_value = np.r_[0, np.cumsum(lengths[order])]
+    # Numbers that single precision holds exactly, as counts and most amounts are, are kept in it:
+    # that halves what the loops read. All sums are in double precision.
+    single = data.astype(np.float32)
+    values = single if np.array_equal(single, data) else data
+    work = first_value[np.r_[starts, len(order)]]
+    inner = np.searchsorted(work[1:], np.arange(1, N_PARTS) / N_PARTS * work[-1])
     return PatternBlocks(
         order,
-        first_record,
-        first_column,
-        indices[_ranges(indptr[leaders], lengths[leaders])].astype(np.int64),
-        first_value,
-        data[_ranges(indptr[order], lengths[order])],
+        np.r_[starts, len(order)],
+        np.r_[0, np.cumsum(lengths[leaders])],
+        _gathered(indptr, leaders, np.r_[0, np.cumsum(lengths[leaders])], indices),
+        work,
+        _gathered(indptr, order, first_value, values),
         np.r_[0, inner, len(leaders)],
     )
 
 
-def _ranges(starts: Index, lengths: Index) -> Index:
-    """`starts[0], starts[0] + 1, …` for `lengths[0]` places, then the same for the next."""
-    before = np.cumsum(lengths) - lengths
-    return np.asarray(np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths))
+@njit(cache=True)
+def _pattern_keys(
+    indptr: Index, indices: Index, signature: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """A key per record that only records of the same pattern share."""
+    keys = np.empty(indptr.shape[0] - 1, np.uint64)
+    for record in range(keys.shape[0]):
+        key = np.uint64(indptr[record + 1] - indptr[record])
+        for place in range(indptr[record], indptr[record + 1]):
+            key += signature[indices[place]]
+        keys[record] = key
+    return keys
+
+
+@njit(cache=True)
+def _gathered(indptr: Index, records: Index, first: Index, entries: NDArray[Any]) -> NDArray[Any]:
+    """The entries of `records`, one record after the other; `first` says where each starts."""
+    out = np.empty(first[-1], entries.dtype)
+    for number in range(records.shape[0]):
+        start = indptr[records[number]]
+        for place in range(first[number + 1] - first[number]):
+            out[first[number] + place] = entries[start + place]
+    return out
 
 
 def balanced_panels(blocks: PatternBlocks, n_targets: int, n_panels: int) -> Index:
