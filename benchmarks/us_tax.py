@@ -10,6 +10,7 @@ input included.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=600)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ours-only", action="store_true")
+    parser.add_argument("--reuse-peers", action="store_true", help="take theirs from the last run")
     options = parser.parse_args()
 
     runs: dict[str, dict] = {}
@@ -59,7 +61,10 @@ def main() -> None:
             sets = [part for setting in settings for part in ("--set", setting)]
             run(sys.executable, "_ours.py", *common, "--name", f"ours-{number}", *sets)
             runs[name] = read(folder, f"ours-{number}")
-        if not options.ours_only:
+        if options.reuse_peers:
+            last = json.loads((HERE / "results/us_tax.json").read_text())["runs"]
+            runs |= {name: last[name] for name in PEERS}
+        elif not options.ours_only:
             for number, (name, (method, _, more)) in enumerate(PEERS.items()):
                 peer = [
                     *common,

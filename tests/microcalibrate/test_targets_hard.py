@@ -282,3 +282,18 @@ def test_collinear_targets_that_agree_are_no_conflict() -> None:
 
     assert_allclose(calibration.result.targets["final"], targets, rtol=1e-9)
     assert_allclose(calibration.weights, calibrated(data, tolerances=0).weights, rtol=1e-8)
+
+
+@pytest.mark.parametrize("tolerances", [0.002, [0.001, np.nan, 0, np.nan, 0.002]])
+def test_no_weight_lingers_beside_a_bound(tolerances: object) -> None:
+    """Where steps stay inside the bounds, weights still end on them, not a hair off."""
+    data = feasible(21, n_records=200, spread=0.9)
+    calibration = calibrated(data, tolerances=tolerances, min_weight_ratio=0.5, max_weight_ratio=1.6)
+    ratio = calibration.weights / data.weights
+    methods = set(calibration.result.history["method"])
+
+    assert "interior point" in methods
+    for bound in (0.5, 1.6):
+        distance = np.abs(ratio - bound)
+        assert (distance < 1e-15).sum() > 3
+        assert not ((distance > 1e-15) & (distance < 1e-7)).any()
