@@ -288,12 +288,13 @@ def test_collinear_targets_that_agree_are_no_conflict() -> None:
 def test_no_weight_lingers_beside_a_bound(tolerances: object) -> None:
     """Where steps stay inside the bounds, weights still end on them, not a hair off."""
     data = feasible(21, n_records=200, spread=0.9)
-    calibration = calibrated(data, tolerances=tolerances, min_weight_ratio=0.5, max_weight_ratio=1.6)
+    low, high = 0.85, 1.12
+    calibration = calibrated(
+        data, tolerances=tolerances, min_weight_ratio=low, max_weight_ratio=high
+    )
     ratio = calibration.weights / data.weights
-    methods = set(calibration.result.history["method"])
 
-    assert "interior point" in methods
-    for bound in (0.5, 1.6):
-        distance = np.abs(ratio - bound)
-        assert (distance < 1e-15).sum() > 3
-        assert not ((distance > 1e-15) & (distance < 1e-7)).any()
+    assert "interior point" in set(calibration.result.history["method"])
+    off = np.minimum(np.abs(ratio - low), np.abs(ratio - high))
+    assert (off < 1e-14).sum() > 10
+    assert not ((off > 1e-14) & (off < 1e-7)).any()

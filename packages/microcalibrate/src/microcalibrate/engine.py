@@ -20,6 +20,8 @@ from microcalibrate.result import Status
 # Below this relative gap it is nearly known which records sit on a bound: plain Newton steps then
 # may end the solve at once, with weights exactly on their bounds.
 POLISH_BELOW = 1e-6
+# Steps beyond the certificate, for the sake of weights that lie exactly on their bounds.
+EXTRA_STEPS = 3
 # Plain Newton steps are given up when the objective exceeds that of the start this many times.
 RUNS_AWAY = 10
 # An exact or banded target holds when it is missed by no more than this, in scales.
@@ -219,6 +221,7 @@ class _Loop:
         interior: InteriorPoint | None = None
         elastic = program
         polish_below = POLISH_BELOW
+        extra_steps = 0
         while True:
             if newton:
                 self._judge(program, newton)
@@ -230,24 +233,28 @@ class _Loop:
                 self._judge(elastic, interior)
                 self._note(interior)
             if self._is_certified():
-                if interior and not newton:
-                    self._settle(elastic, interior)
-                return Status.CONVERGED
+                if newton or interior is None or self._settles(elastic, interior):
+                    return Status.CONVERGED
+                extra_steps += 1
+                if extra_steps > EXTRA_STEPS:
+                    return Status.CONVERGED
             if len(self.history) > self.max_iter:
-                return Status.STEP_LIMIT
+                return Status.CONVERGED if self._is_certified() else Status.STEP_LIMIT
             if interior and newton_works and not newton and self.gap < polish_below:
                 polish_below = self.gap * 1e-2
                 newton = DualNewton(program, interior.prices)
             if newton and (self._runs_away() or not newton.step()):
                 newton = None
             if interior and not newton and not interior.step():
-                return Status.STALLED
+                return Status.CONVERGED if self._is_certified() else Status.STALLED
 
-    def _settle(self, program: Program, interior: InteriorPoint) -> None:
+    def _settles(self, program: Program, interior: InteriorPoint) -> bool:
         """Put ratios that are coming to a bound right on it, if the certificate survives that."""
         self._judge(program, interior.settled())
-        if not self._is_certified():
-            self._judge(program, interior)
+        if self._is_certified():
+            return True
+        self._judge(program, interior)
+        return False
 
     def _runs_away(self) -> bool:
         """Whether steps without bounds in sight have made things far worse than at the start."""
