@@ -81,7 +81,13 @@ def main() -> None:
         for name, record in runs.items():
             print(f"{name:28} {record['fit_seconds']:7.2f} s  {record['score']}")
         return
-    save("us_tax", {"passes": options.passes, "threads": options.threads, "runs": runs})
+    content = {
+        "passes": options.passes,
+        "threads": options.threads,
+        "peers_reused": options.reuse_peers,
+        "runs": runs,
+    }
+    save("us_tax", content)
     update_readme("us_tax", table(runs, options.passes))
 
 

@@ -332,3 +332,16 @@ def test_the_same_run_twice_is_the_same_to_the_last_bit() -> None:
         same = Data(data.weights, data.targets, matrix)
         first, second = (calibrated(same, max_weight_ratio=2.0).weights for _ in range(2))
         assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1.0, 1e60])
+def test_numbers_beyond_single_precision_change_nothing(unit: float) -> None:
+    """The loops keep entries in single precision only where it holds them exactly."""
+    data = survey(7)
+    matrix = np.where(np.random.default_rng(0).random(data.matrix.shape) < 0.1, data.matrix, 0.0)
+    matrix[0] = data.matrix[0]
+    targets = 1.1 * matrix.T @ data.weights
+    plain = calibrated(Data(data.weights, targets, sp.csr_array(matrix)))
+    scaled = calibrated(Data(data.weights, unit * targets, sp.csr_array(unit * matrix)))
+
+    assert_allclose(scaled.weights, plain.weights, rtol=1e-8)

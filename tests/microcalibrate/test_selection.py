@@ -16,6 +16,7 @@ from microcalibrate.problem import Problem
 from microcalibrate.selection import (
     SELECTIONS,
     Budget,
+    Draw,
     count_for,
     gate_sizes,
     record_contributions,
@@ -182,6 +183,19 @@ def test_bounds_count_from_the_whole_stratum() -> None:
 
     assert ratio.min() >= 0.5 * (1 - 1e-12)
     assert ratio.max() <= 1.5 * (1 + 1e-12)
+
+
+def test_a_cap_holds_wherever_a_draw_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A draw may start a record far above its cap; it may not stay there."""
+
+    def far_above(problem: Problem, weights: Any, _budget: Budget, _seed: int) -> Draw:
+        kept = np.arange(200)
+        return Draw(kept, 100 * weights[kept].clip(1.0), np.ones(problem.n_records))
+
+    monkeypatch.setitem(SELECTIONS, "random", far_above)
+    calibration = calibrated(DATA, target_records=200, selection="random", max_weight_ratio=1.2)
+
+    assert (calibration.weights <= 1.2 * DATA.weights * (1 + 1e-12)).all()
 
 
 def test_exact_targets_are_exact_on_few_records() -> None:

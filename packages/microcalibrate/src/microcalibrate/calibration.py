@@ -287,8 +287,8 @@ class Calibration:
         probability = np.maximum(draw.probabilities[kept], 1e-12)
         stratum_weight = problem.design_weights[kept] / probability
         unit = stratum_weight / draw.start_weights
-        lower = np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR)
-        upper = np.maximum(problem.max_ratio[kept] * unit, lower)
+        upper = problem.max_ratio[kept] * unit
+        lower = np.minimum(np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR), upper)
         rows = problem.estimate_matrix[kept]
         refit = dataclasses.replace(
             problem,

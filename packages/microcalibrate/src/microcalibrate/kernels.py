@@ -65,20 +65,24 @@ def pattern_blocks(indptr: Index, indices: Index, data: Vector) -> PatternBlocks
     leader = first_seen[group][order]
     starts = np.flatnonzero(np.r_[True, leader[1:] != leader[:-1]])
     leaders = leader[starts]
-    first_value = np.r_[0, np.cumsum(lengths[order])]
+    first_record = np.r_[starts, len(order)]
+    first_column = np.r_[0, np.cumsum(lengths[leaders])]
+    values_before = np.r_[0, np.cumsum(lengths[order])]
+    first_value = values_before[first_record]
     # Numbers that single precision holds exactly, as counts and most amounts are, are kept in it:
     # that halves what the loops read. All sums are in double precision.
-    single = data.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = data.astype(np.float32)
     values = single if np.array_equal(single, data) else data
-    work = first_value[np.r_[starts, len(order)]]
-    inner = np.searchsorted(work[1:], np.arange(1, N_PARTS) / N_PARTS * work[-1])
+    shares = np.arange(1, N_PARTS) / N_PARTS
+    inner = np.searchsorted(first_value[1:], shares * first_value[-1])
     return PatternBlocks(
         order,
-        np.r_[starts, len(order)],
-        np.r_[0, np.cumsum(lengths[leaders])],
-        _gathered(indptr, leaders, np.r_[0, np.cumsum(lengths[leaders])], indices),
-        work,
-        _gathered(indptr, order, first_value, values),
+        first_record,
+        first_column,
+        _gathered(indptr, leaders, first_column, indices),
+        first_value,
+        _gathered(indptr, order, values_before, values),
         np.r_[0, inner, len(leaders)],
     )
 
