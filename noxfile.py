@@ -12,9 +12,10 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 PACKAGES = ["l0", "microcalibrate"]
-L0 = ("-e", "packages/l0")
-BOTH = (*L0, "-e", "packages/microcalibrate[viz]")
-TEST_TOOLS = ("pytest", "pytest-cov", "hypothesis", "pandas", "polars", "scipy")
+L0 = ("-e", "packages/l0[all]")
+MICROCALIBRATE = ("-e", "packages/microcalibrate[viz]")
+BOTH = ("-e", "packages/l0", *MICROCALIBRATE)
+TEST_TOOLS = ("pytest", "pytest-cov", "hypothesis", "onnxruntime", "pandas", "polars", "scipy")
 
 
 def install(session: nox.Session, *what: str) -> None:
@@ -52,7 +53,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Strict types of both packages."""
     stubs = ("pandas-stubs", "scipy-stubs", "types-tqdm")
-    install(session, "mypy", *stubs, *BOTH)
+    install(session, "mypy", *stubs, *L0, *MICROCALIBRATE)
     session.run("mypy")
 
 
@@ -60,7 +61,7 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, and run every example there and in READMEs."""
     tools = ("sphinx", "myst-nb", "furo", "sphinx-copybutton", "ipykernel")
-    install(session, *tools, *BOTH, *TEST_TOOLS)
+    install(session, *tools, *L0, *MICROCALIBRATE, *TEST_TOOLS)
     session.run("pytest", "--doctest-modules", "tests/docs", "docs/_ext")
     session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
 

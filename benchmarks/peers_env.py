@@ -24,6 +24,8 @@ TORCH = "torch==2.13.0"
 # releases of microcalibrate ask for 3.13 though nothing in them needs more than 3.11.
 INCUMBENTS = ["microcalibrate==0.19.1", "l0-python==0.6.2"]
 DEPENDENCIES = ["numpy==2.4.6", "pandas==3.1.1", "scipy==1.17.1", "tqdm==4.70.1", "optuna==5.0.0"]
+# Best subsets and the lasso beside our sparse regression; structured pruning beside our networks.
+OTHERS = ["abess==0.4.11", "scikit-learn==1.9.1", "torch-pruning==1.6.1"]
 
 
 def python_of(folder: Path) -> Path:
@@ -38,7 +40,7 @@ def steps(folder: Path, base_python: str, incumbents: list[str]) -> list[list[st
         [base_python, "-m", "venv", "--clear", str(folder)],
         [*pip, TORCH],
         [*pip, "--no-deps", "--ignore-requires-python", *incumbents],
-        [*pip, *DEPENDENCIES],
+        [*pip, *DEPENDENCIES, *OTHERS],
         [str(python_of(folder)), "-c", "import microcalibrate, l0.calibration"],
     ]
 

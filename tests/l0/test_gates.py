@@ -19,6 +19,7 @@ from l0 import (
     ShapeMismatch,
     UnsupportedData,
 )
+from l0.selection.quotas import constrained_top_k
 
 VALUES = np.arange(60.0).reshape(10, 6)
 KINDS = {
@@ -150,6 +151,81 @@ def test_training_by_data_finds_the_features_that_matter():
     assert gate.get_feature_importance()[[2, 7, 9]].min() > 0.9
 
 
+# Wishes: what a selection must satisfy beside its count
+
+STRATA = np.repeat(["north", "south"], [7, 3])
+WISHES = [
+    {"keep": [0, 9]},
+    {"groups": np.arange(10) // 2},
+    {"strata": STRATA, "quotas": {"south": 3}},
+    {"strata": STRATA, "quotas": "proportional"},
+    {"strata": np.arange(10) // 2, "quotas": (0, 1)},
+    {"keep": [1], "groups": np.arange(10) // 2, "strata": np.arange(10) // 4, "quotas": (0, 2)},
+]
+
+
+@pytest.mark.parametrize("wishes", WISHES)
+def test_all_gates_take_the_same_wishes_with_the_same_answer(wishes):
+    chances = np.random.default_rng(0).permutation(np.linspace(0.05, 0.95, 10))
+    expected = constrained_top_k(np.log(chances / (1 - chances)), 4, **wishes).tolist()
+    settings = {"init_mean": chances, "dtype": torch.float64}
+    rows, indices = SampleGate(10, 4, **settings).select_samples(VALUES, **wishes)
+    assert indices.tolist() == expected
+    assert_allclose(rows, VALUES[indices])
+    columns, places = FeatureGate(10, 4, **settings).select_features(VALUES.T, **wishes)
+    assert places.tolist() == expected
+    assert_allclose(columns, VALUES.T[:, places])
+    if "groups" not in wishes and wishes.get("quotas") != (0, 1):
+        whole = HybridGate(10, 1.0, 0.0, 4, **settings)
+        assert whole.select(VALUES, **wishes)[1].tolist() == expected
+
+
+def test_settled_gates_are_selected_first_and_last():
+    gate = SampleGate(6, 3, init_mean=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    with torch.no_grad():
+        gate.log_alpha[0], gate.log_alpha[5] = -np.inf, np.inf
+    assert gate.choose().tolist() == [1, 2, 5]
+    assert gate.choose(5).tolist() == [1, 2, 3, 4, 5]
+    assert gate.choose(2, groups=list("aabbcc")).tolist() == [4, 5]
+
+
+def test_wishes_keep_the_gradient_of_a_selection():
+    gate = FeatureGate(6, 2)
+    columns, places = gate.select_features(torch.ones(3, 6), keep=[4])
+    columns.sum().backward()
+    assert set(gate.log_alpha.grad.nonzero().flatten().tolist()) == set(places) >= {4}
+
+
+HYBRID_WISHES = [
+    {"keep": [3, 4]},
+    {"strata": np.repeat(list("abc"), [20, 12, 8]), "quotas": "proportional"},
+    {"strata": np.repeat(list("abc"), [20, 12, 8]), "quotas": {"a": 2, "c": 6}},
+    {"groups": np.arange(40) // 2, "count": "groups"},
+    {"groups": np.arange(40) // 2, "count": "groups", "strata": np.arange(40) // 20, "quotas": 6},
+]
+
+
+@pytest.mark.parametrize("wishes", HYBRID_WISHES)
+def test_hybrid_selections_obey_wishes_with_the_stated_probabilities(wishes):
+    gate = HybridGate(40, 0.5, 0.5, 12, init_mean=np.linspace(0.01, 0.99, 40))
+    prob = gate.inclusion_probabilities(**wishes)
+    rng = np.random.default_rng(0)
+    n_draws = 1000
+    counts = np.zeros(40)
+    for _ in range(n_draws):
+        _, indices, types = gate.select(np.arange(40), generator=rng, **wishes)
+        counts[indices] += 1
+        assert (prob[indices[types == "l0"]] == 1).all()
+    per_unit = 2 if "groups" in wishes else 1
+    assert indices.size == 12 * per_unit
+    assert (types == "l0").sum() == 6 * per_unit
+    assert_allclose(prob.sum(), 12 * per_unit)
+    assert (np.abs(counts / n_draws - prob) <= 5 * np.sqrt(prob * (1 - prob) / n_draws)).all()
+    if "strata" in wishes and "groups" not in wishes:
+        taken = np.unique(wishes["strata"][indices], return_counts=True)[1].tolist()
+        assert taken == ([6, 4, 2] if wishes["quotas"] == "proportional" else [2, 4, 6])
+
+
 @pytest.mark.parametrize(
     ("attempt", "error", "way_out"),
     [
@@ -171,3 +247,20 @@ def test_training_by_data_finds_the_features_that_matter():
 def test_misfits_are_refused(attempt, error, way_out):
     with pytest.raises(error, match=way_out):
         attempt()
+
+
+@pytest.mark.parametrize(
+    ("wishes", "error", "way_out"),
+    [
+        ({"keep": [0, 1, 2]}, InvalidCount, "Keep fewer"),
+        ({"groups": np.arange(10) // 2}, InvalidSetting, "count='groups'"),
+        ({"strata": STRATA, "quotas": (0, 3)}, InvalidSetting, "exact quotas"),
+        ({"strata": STRATA, "quotas": 1}, InvalidCount, "have no quota"),
+    ],
+)
+def test_wishes_that_leave_a_random_part_no_known_chance_are_refused(wishes, error, way_out):
+    gate = HybridGate(10, 0.5, 0.5, 4)
+    with pytest.raises(error, match=way_out):
+        gate.select(VALUES, **wishes)
+    with pytest.raises(error, match=way_out):
+        gate.inclusion_probabilities(**wishes)

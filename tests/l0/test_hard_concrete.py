@@ -6,6 +6,7 @@ import io
 import mpmath
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -218,6 +219,131 @@ def test_gates_move_to_a_device_with_their_generator_left_behind(device):
     assert_allclose(moved.detach().cpu(), expected, rtol=1e-5)
 
 
+ALL_FORMULAS = ["__call__", "median", "mean", "prob_active", "variance"]
+
+
+def settled_gate(**settings):
+    gate = HardConcrete(4, **settings)
+    gate.settle([True, False, True, False])
+    return gate
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [0.01, 2 / 3, 5.0])
+@pytest.mark.parametrize("training", [True, False])
+def test_settled_gates_are_exactly_open_or_shut_with_gradients_of_zero(
+    training, temperature, dtype
+):
+    gate = settled_gate(temperature=temperature, limits=(-0.03, 1.4), dtype=dtype).train(training)
+    for name in ALL_FORMULAS:
+        found = getattr(gate, name)()
+        expected = [0, 0, 0, 0] if name == "variance" else [1, 0, 1, 0]
+        assert found.tolist() == expected, name
+        (gradient,) = torch.autograd.grad(found.sum(), gate.log_alpha)
+        assert gradient.tolist() == [0, 0, 0, 0], name
+    assert hard_concrete.prob_one(gate.log_alpha).tolist() == [1, 0, 1, 0]
+    assert gate.penalty() == 2
+
+
+@pytest.mark.parametrize("optimiser", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_training_goes_on_around_settled_gates(optimiser):
+    gate = HardConcrete(3)
+    with torch.no_grad():
+        gate.log_alpha.copy_(torch.tensor([torch.inf, -torch.inf, 0.0]))
+    assert not gate.settled
+    steps = optimiser(gate.parameters(), lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        steps.zero_grad()
+        (gate() ** 2).sum().add(gate.mean().sum() + gate.penalty()).backward()
+        steps.step()
+        gate.constrain_parameters()
+    assert gate.log_alpha[:2].tolist() == [torch.inf, -torch.inf]
+    assert gate.log_alpha[2] < -0.05
+
+
+def test_settling_is_known_selected_first_and_undone_by_new_logits():
+    gate = settled_gate()
+    assert gate.settled
+    assert gate.select(2).tolist() == [0, 2]
+    assert gate.select(3).size == 3
+    with torch.no_grad():
+        gate.log_alpha[1] = 1e30
+    assert not gate.settled
+    assert gate.select(3).tolist() == [0, 1, 2]
+    gate.settle(torch.zeros(4))
+    assert gate.eval()().tolist() == [0, 0, 0, 0]
+    with pytest.raises(ShapeMismatch, match="one boolean for each gate"):
+        gate.settle([True])
+
+
+def test_draws_for_each_example_are_independent_and_have_the_stated_chances():
+    gate = HardConcrete(2, 3, init_mean=0.3, seed=0)
+    draws = gate((20_000,))
+    assert draws.shape == (20_000, 2, 3)
+    assert (abs((draws > 0).float().mean(0) - 0.3) < 5 * 0.46 / 20_000**0.5).all()
+    assert len(torch.unique(draws[:, 0, 0])) > 1000
+    medians = gate.eval()(sample_shape=(5, 7))
+    assert medians.shape == (5, 7, 2, 3)
+    assert torch.equal(medians[3, 2], gate.median())
+
+
+def test_group_sizes_may_differ_by_gate():
+    """The expected number of parameters is a sum over gates, whatever form the sizes have."""
+    prob, sizes = torch.tensor([[0.2, 0.4], [0.6, 0.8]]), torch.tensor([[1, 10], [100, 1000]])
+    gate = HardConcrete(2, 2, init_mean=prob, group_size=sizes)
+    assert_allclose(gate.expected_parameters().item(), (prob * sizes).sum().item(), rtol=1e-6)
+    assert gate.n_parameters == 1111
+    by_row = HardConcrete(2, 2, init_mean=prob, group_size=sizes[:, :1])
+    assert_allclose(by_row.expected_parameters().item(), 0.6 + 140, rtol=1e-6)
+    assert by_row.n_parameters == 202
+    by_row.group_size = 3
+    assert (by_row.group_size, by_row.n_parameters) == (3, 12)
+    by_row.group_size = torch.tensor(2.5)
+    assert by_row.half().n_parameters == 10
+    assert by_row.group_size.dtype == torch.float32
+
+
+def test_the_state_of_a_generator_is_saved_and_the_stream_goes_on():
+    gate = HardConcrete(5, seed=3)
+    gate()
+    state = copy.deepcopy(gate.state_dict())
+    expected = [gate() for _ in range(3)]
+    others = [HardConcrete(5, seed=8), HardConcrete(5)]
+    for other in others:
+        assert other.load_state_dict(state) == ([], [])
+        assert all(torch.equal(other(), draw) for draw in expected)
+    del state["generator_state"]
+    before = others[0].generator.get_state()
+    assert others[0].load_state_dict(state) == ([], [])
+    assert torch.equal(others[0].generator.get_state(), before)
+    assert "generator_state" not in HardConcrete(5).state_dict()
+    with pytest.raises(RuntimeError, match="another kind of generator"):
+        HardConcrete(5, seed=0).load_state_dict(
+            {**state, "generator_state": torch.zeros(16, dtype=torch.uint8)}
+        )
+
+
+def test_states_are_plain_tensors_that_safetensors_can_save():
+    gate = settled_gate(seed=3, group_size=torch.tensor([1, 2, 3, 4]))
+    loaded = safetensors.torch.load(safetensors.torch.save(gate.state_dict()))
+    other = HardConcrete(4, group_size=torch.ones(4, dtype=torch.int64))
+    other.load_state_dict(loaded)
+    assert other.settled
+    assert other.n_parameters == 10
+    for one in (gate, other):
+        torch.nn.init.zeros_(one.log_alpha)
+    assert torch.equal(other(), gate())
+
+
+def test_a_state_fills_gates_that_were_made_without_memory():
+    sizes = torch.tensor([1, 2, 3, 4])
+    gate = HardConcrete(4, init_mean=[0.1, 0.4, 0.6, 0.9], temperature=0.3, group_size=sizes)
+    empty = HardConcrete(4, group_size=sizes, device="meta").to_empty(device="cpu")
+    empty.load_state_dict(gate.state_dict())
+    assert torch.equal(empty.eval()(), gate.eval()())
+    assert torch.equal(empty.expected_parameters(), gate.expected_parameters())
+
+
 def test_select_returns_exactly_the_likeliest():
     gate = HardConcrete(5, init_mean=[0.2, 0.999, 0.1, 0.9999, 0.5])
     assert gate.select(k=2).tolist() == [1, 3]
@@ -247,6 +373,9 @@ def test_constraining_brings_the_logits_back():
         ({"init_mean": [0.5, 0.5]}, ShapeMismatch, "one for each gate"),
         ({"n_items": 3}, ShapeMismatch, "once"),
         ({"seed": 0, "generator": torch.Generator()}, InvalidSetting, "one of the two"),
+        ({"group_size": -1}, InvalidSetting, "0 or more"),
+        ({"group_size": torch.tensor([1.0, torch.inf, 1.0])}, InvalidSetting, "0 or more"),
+        ({"group_size": torch.ones(2)}, ShapeMismatch, "cannot be broadcast"),
     ],
     ids=str,
 )

@@ -1,6 +1,7 @@
 """Defects known from another implementation of L0 gates, each with the fact that excludes it."""
 
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from numpy.testing import assert_allclose
 from torch import nn
+from torch.testing import assert_close
 
 import l0
 from l0 import (
@@ -25,6 +27,10 @@ from l0 import (
     hard_concrete,
     update_temperatures,
 )
+from l0.errors import IneffectivePenalty
+from l0.gradients import check_gradients
+from l0.materialization import materialize
+from l0.training import param_groups
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.25, 2 / 3, 1.5])
@@ -155,6 +161,42 @@ def test_d13_layers_take_what_plain_layers_take():
     assert (linear.weight.device.type, linear.gate.log_alpha.dtype) == ("meta", torch.float16)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_d14_what_is_shut_is_gone_and_what_is_left_can_be_trained(training):
+    """Fewer parameters, no gates, the mode of before, and nothing that could come back."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        L0Conv2d(2, 6, 3, gate="channel"),
+        nn.ReLU(),
+        nn.Flatten(),
+        L0Linear(54, 7, gate="output"),
+        nn.ReLU(),
+        L0Linear(7, 3, gate="input"),
+    )
+    with torch.no_grad():
+        # Open gates are not all 1: their values have to be in the weights.
+        model[0].gate.log_alpha.copy_(torch.tensor([-9.0, 0.3, 9.0, -9.0, 0.1, -9.0]))
+        model[3].gate.log_alpha.copy_(torch.tensor([9.0, 9.0, -9.0, 9.0, 0.2, -9.0, 9.0]))
+        model[5].gate.log_alpha.copy_(torch.tensor([-9.0, 9.0, 9.0, 0.3, 9.0, 9.0, 9.0]))
+    model.train(training)
+    images = torch.randn(8, 2, 5, 5)
+    small = materialize(model, (images,))
+    assert {module.training for module in (*model.modules(), *small.modules())} == {training}
+    assert not any(isinstance(module, HardConcrete) for module in small.modules())
+    assert_close(small(images), model.eval()(images))
+    kept = 3 * (2 * 9 + 1) + 4 * (27 + 1) + 3 * (4 + 1)
+    assert sum(parameter.numel() for parameter in small.parameters()) == kept
+
+    before = small(images).detach()
+    optimiser = torch.optim.Adam(small.parameters(), lr=0.01)
+    for _ in range(5):
+        optimiser.zero_grad()
+        (small(images) ** 2).mean().backward()
+        optimiser.step()
+    assert (small(images) ** 2).mean() < (before**2).mean()
+    assert sum(parameter.count_nonzero() for parameter in small.parameters()) == kept
+
+
 def test_d15_d16_depthwise_layers_have_all_penalties_and_shut_with_their_bias():
     layer = L0Conv2d(5, 5, 3, groups=5, init_mean=0.5)
     assert_allclose(compute_l0_penalty(layer).item(), 0.5 * (5 * 9 + 5), rtol=1e-5)
@@ -224,6 +266,38 @@ def test_d23_expected_gates_feel_the_data_where_drawn_ones_do_not():
     expected = torch.autograd.grad(gate.mean().sum(), gate.log_alpha)[0]
     assert drawn.count_nonzero() < 50
     assert expected.count_nonzero() == 1000
+    optimiser = torch.optim.Adam(gate.parameters())
+    with pytest.warns(IneffectivePenalty, match="Raise the temperature"):
+        check_gradients(gate, optimiser, data_loss=gate().sum(), penalty=gate.penalty())
+    soft = HardConcrete(1000, init_mean=0.5, seed=0)
+    optimiser = torch.optim.Adam(soft.parameters())
+    check_gradients(soft, optimiser, data_loss=soft().sum(), penalty=soft.penalty())
+
+
+@pytest.mark.parametrize(
+    ("price", "settings", "closes", "warned"),
+    [
+        (1e-1, {}, True, False),
+        (1e-3, {}, True, False),
+        (1e-7, {}, False, True),
+        (1e-7, {"eps": 1e-15}, True, False),
+    ],
+)
+def test_d24_a_price_below_the_epsilon_of_adam_is_found_out(price, settings, closes, warned):
+    gate = HardConcrete(1000, temperature=0.25, init_mean=0.999)
+    optimiser = torch.optim.Adam(param_groups(gate, lr=0.1), **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_gradients(
+            gate, optimiser, data_loss=gate.mean().sum(), penalty=price * gate.penalty()
+        )
+    assert [entry.category for entry in caught] == [IneffectivePenalty] * warned
+    for _ in range(100):
+        optimiser.zero_grad()
+        (price * gate.penalty()).backward()
+        optimiser.step()
+    assert (gate.penalty() < 100) == closes
+    assert (gate.penalty() > 990) != closes
 
 
 def test_d25_nothing_is_remembered_of_an_earlier_design():

@@ -1,5 +1,6 @@
 """Gated layers equal plain layers with gated weights; shut units are silent."""
 
+import copy
 import io
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from l0 import InvalidSetting, L0Conv2d, L0Linear, compute_l0_penalty
+from l0.layers import PlainForm
 
 LINEARS = {
     kind: lambda kind=kind: L0Linear(6, 4, gate=kind) for kind in ("input", "output", "weight")
@@ -126,6 +128,123 @@ def test_layers_run_compiled_in_mixed_precision_and_low_precision(name):
     assert_close(layer.bfloat16()(data.bfloat16()).float(), expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_plain_layer_gives_the_outputs_of_evaluation_mode(name):
+    layer = LAYERS[name]()
+    with torch.no_grad():
+        logits = layer.gate.log_alpha
+        logits.copy_(torch.linspace(-3, 3, logits.numel()).view_as(logits))
+    before = torch.get_rng_state()
+    plain = layer.eval().plain()
+    assert torch.equal(before, torch.get_rng_state())
+    assert isinstance(layer, PlainForm)
+    assert type(plain) in {nn.Linear, nn.Conv2d}
+    assert {name for name, _ in plain.named_parameters()} == {"weight", "bias"}
+    assert_close(plain(data_for(layer)), layer(data_for(layer)), rtol=0, atol=0)
+    assert 0 < (plain.weight == 0).sum() < plain.weight.numel()
+    assert not plain.training
+    with torch.no_grad():
+        plain.weight += 1.0
+    assert not torch.equal(layer.plain().weight, plain.weight)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L0Linear(6, 4, bias=False, dtype=torch.bfloat16),
+        lambda: L0Conv2d(6, 6, 1, bias=False, dtype=torch.float64),
+    ],
+)
+def test_the_plain_layer_has_the_type_and_the_bias_of_its_origin(make):
+    layer = make()
+    plain = layer.plain()
+    assert plain.bias is None
+    assert plain.weight.dtype == layer.weight.dtype
+    assert plain.weight.requires_grad
+    assert plain.training
+
+
+PER_EXAMPLE = {
+    "input": lambda **more: L0Linear(6, 4, gate="input", seed=0, **more),
+    "output": lambda **more: L0Linear(6, 4, gate="output", seed=0, **more),
+} | {
+    f"{kind}, groups {groups}": lambda kind=kind, groups=groups, **more: L0Conv2d(
+        6, 6, 3, padding=1, groups=groups, padding_mode="reflect", gate=kind, seed=0, **more
+    )
+    for kind in ("channel", "input")
+    for groups in (1, 2, 6)
+}
+
+
+@pytest.mark.parametrize("name", PER_EXAMPLE)
+def test_an_example_alone_gets_the_same_from_gates_on_weights_and_on_activations(name):
+    torch.manual_seed(0)
+    each, once = (
+        PER_EXAMPLE[name](per_example=per_example, init_mean=0.6) for per_example in (True, False)
+    )
+    once.load_state_dict(each.state_dict())
+    data = data_for(each)
+    assert_close(each(data[:1]), once(data[:1]))
+    assert_close(each(data[0]), once(data[0]))
+    assert_close(each.eval()(data), once.eval()(data), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", PER_EXAMPLE)
+def test_each_example_has_gates_of_its_own(name):
+    layer = PER_EXAMPLE[name](per_example=True, init_mean=0.5)
+    alike = data_for(layer)[:1].repeat(200, *[1] * (data_for(layer).ndim - 1))
+    outputs = layer(alike)
+    assert len(torch.unique(outputs.flatten(1), dim=0)) > 20
+    assert layer(alike[:0]).shape == (0, *outputs.shape[1:])
+
+
+def test_tokens_of_an_example_share_their_gates():
+    layer = L0Linear(6, 4, gate="output", seed=0, per_example=True, init_mean=0.5)
+    outputs = layer(torch.ones(50, 3, 6))
+    assert torch.equal(outputs[:, 0], outputs[:, 2])
+    assert len(torch.unique(outputs[:, 0], dim=0)) > 10
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, "same"])
+def test_open_convolutions_equal_plain_ones_for_every_padding(padding_mode, padding):
+    torch.manual_seed(0)
+    settings = {"padding": padding, "padding_mode": padding_mode, "dilation": 2, "groups": 2}
+    plain = nn.Conv2d(4, 6, 3, **settings)
+    gated = open_gates(L0Conv2d(4, 6, 3, **settings))
+    gated.load_state_dict({**gated.state_dict(), **plain.state_dict()})
+    data = torch.randn(2, 4, 9, 8)
+    assert_close(gated(data), plain(data))
+
+
+def test_copies_of_a_layer_draw_the_same_gates():
+    layer = L0Linear(20, 3, seed=0)
+    twin = copy.deepcopy(layer)
+    assert torch.equal(twin(torch.ones(1, 20)), layer(torch.ones(1, 20)))
+    twin.gate.settle(torch.zeros(20))
+    assert not layer.gate.settled
+
+
+def test_single_weights_cannot_be_drawn_for_each_example():
+    with pytest.raises(InvalidSetting, match="draw once per pass"):
+        L0Linear(2, 2, gate="weight", per_example=True)
+
+
 def test_unknown_gates_are_refused():
     with pytest.raises(InvalidSetting, match="input, output, channel, weight"):
         L0Linear(2, 2, gate="row")
+
+
+@pytest.mark.parametrize("kind", ["input", "output", "weight"])
+def test_settling_keeps_the_function_of_the_open_gates(kind):
+    torch.manual_seed(0)
+    layer = L0Linear(6, 5, gate=kind).eval()
+    logits = layer.gate.log_alpha
+    logits.data.copy_(torch.linspace(-2, 2, logits.numel()).view_as(logits))
+    x, mask = torch.randn(3, 6), layer.gate.median() > 0
+    expected = layer(x)
+    layer.settle(mask)
+
+    assert 0 < mask.sum() < mask.numel()
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.train()(x), expected)

@@ -122,6 +122,61 @@ def test_penalties_are_means_over_draws_of_the_gated_parameters():
     assert_allclose(compute_l2_penalty(layer).item(), (active * parameters**2).sum(), rtol=0.01)
 
 
+def prices_model():
+    return torch.nn.ModuleDict(
+        {
+            "conv1": L0Conv2d(1, 2, 3, init_mean=0.5),  # 2 gates of 10
+            "conv2": L0Conv2d(2, 3, 3, init_mean=0.5),  # 3 gates of 19
+            "gates": torch.nn.ModuleDict({"body/fc1": HardConcrete(4, init_mean=0.5)}),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "unit", "expected"),
+    [
+        ({}, "parameter", 10 + 28.5 + 2),
+        ({}, "gate", 1 + 1.5 + 2),
+        ({"conv1": 0.1}, "parameter", 1 + 28.5 + 2),
+        ({"conv*": 0.0}, "parameter", 2),
+        ({"conv1.gate": 2.0, "conv*": 0.0}, "gate", 2 + 2),
+        ({"conv*": 0.0, "conv1.gate": 2.0}, "gate", 2),
+        ({"body.fc*": 3.0, "conv*": 0.0}, "gate", 6),
+        ({"fc1": 3.0, "*": 0.0}, "gate", 6),
+        ({"gates.body.fc1": 3.0, "*": 0.0}, "gate", 6),
+    ],
+)
+def test_gates_have_prices_of_their_own(factors, unit, expected):
+    found = compute_l0_penalty(prices_model(), factors=factors, unit=unit).item()
+    assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_factors_are_part_of_both_penalties_and_mistakes_are_refused():
+    model = prices_model()
+    assert_allclose(
+        compute_l0l2_penalty(model, 0.1, 0.2, factors={"conv1": 0.5}).item(),
+        (0.1 * (5 + 28.5 + 2) + 0.2 * compute_l2_penalty(model)).item(),
+        rtol=1e-6,
+    )
+    for factors in ({"fc2": 1.0}, {"conv": 1.0}, {"onv1": 1.0}):
+        with pytest.raises(InvalidSetting, match=r"no gates are named.*conv1.gate"):
+            compute_l0_penalty(model, factors=factors)
+    with pytest.raises(InvalidSetting, match="at least 0"):
+        compute_l0_penalty(model, factors={"conv1": -1.0})
+    with pytest.raises(InvalidSetting, match='"parameter" or "gate"'):
+        compute_l0_penalty(model, unit="weight")
+
+
+def test_the_l2_penalty_closes_gates_unless_they_are_detached():
+    layer = L0Linear(3, 2)
+    for detach_gates in (False, True):
+        layer.zero_grad()
+        compute_l0l2_penalty(layer, l2_lambda=1.0, detach_gates=detach_gates).backward()
+        assert layer.weight.grad.count_nonzero() == 6
+        assert layer.gate.log_alpha.grad.count_nonzero() == (0 if detach_gates else 3)
+    assert compute_l2_penalty(layer) == compute_l2_penalty(layer, detach_gates=True)
+
+
 def test_a_model_without_gates_costs_nothing():
     model = torch.nn.Linear(3, 2)
     assert compute_l0l2_penalty(model, l0_lambda=1.0, l2_lambda=1.0) == 0

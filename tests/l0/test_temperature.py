@@ -1,5 +1,6 @@
 """Schedules from end to end, and the walk that reaches every gate."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from l0 import HardConcrete, InvalidSetting, L0Linear, TemperatureScheduler, update_temperatures
-from l0.temperature import SCHEDULES
+from l0.schedule import SCHEDULES, Schedule
 
 
 @given(
@@ -39,6 +40,35 @@ def test_every_gate_is_reached_wherever_it_is():
     assert_allclose(found, 0.2)
     assert update_temperatures(HardConcrete(3), 0.2) == 1
     assert update_temperatures(torch.nn.Linear(3, 2), 0.2) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "halfway"),
+    [("linear", 5.0), ("cosine", 5.0), ("cubic", 8.75), (lambda *given: given[2] ** 2, 0.25)],
+)
+def test_prices_and_budgets_may_start_from_zero(shape, halfway):
+    warm_up = Schedule(0.0, 10.0, length=8, shape=shape)
+    assert_allclose([warm_up.at(step) for step in (4, 8, 9.5, 1e9)], [halfway, 10, 10, 10])
+    assert Schedule(10.0, 0.0, length=8, shape="cubic").at(4) == 1.25
+    assert Schedule(1.0, 2.0, length=0).at(0) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "way_out"),
+    [
+        ({"shape": "exponential"}, "start near zero"),
+        ({"start": -1.0, "shape": "exponential"}, "start near zero"),
+        ({"shape": "square"}, "Take one of exponential, linear, cosine, cubic"),
+        ({"length": -1}, "0 or more"),
+        ({"end": math.inf}, "finite"),
+        ({"start": math.nan}, "finite"),
+    ],
+)
+def test_schedules_that_do_not_exist_are_refused(settings, way_out):
+    with pytest.raises(InvalidSetting, match=way_out):
+        Schedule(**{"start": 0.0, "end": 1.0, "length": 5, **settings})
+    with pytest.raises(InvalidSetting, match="first step"):
+        Schedule(0.0, 1.0, 5).at(-1)
 
 
 @pytest.mark.parametrize(

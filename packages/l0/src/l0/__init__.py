@@ -18,17 +18,31 @@ if TYPE_CHECKING:
         selection,
         temperature,
     )
+    from l0.attention import L0MultiheadAttention
+    from l0.budget import Budget
+    from l0.callback import TrainerHooks
+    from l0.conversion import GateSettings, convert
     from l0.errors import (
+        CannotTrace,
+        IneffectivePenalty,
         InvalidCount,
         InvalidProbabilities,
         InvalidSetting,
+        InvalidSpec,
         L0Error,
+        MissingExtra,
+        NotEqual,
         ShapeMismatch,
+        UnreachableCount,
         UnsupportedData,
     )
+    from l0.gated_model import GatedModel, GateSet
     from l0.gates import FeatureGate, HybridGate, L0Gate, SampleGate
+    from l0.gradients import GateGradients, check_gradients
     from l0.hard_concrete import HardConcrete
-    from l0.layers import L0Conv2d, L0Linear
+    from l0.layers import L0Conv2d, L0Linear, PlainForm
+    from l0.materialization import materialize
+    from l0.multihead import MultiheadAttention
     from l0.penalties import (
         GateStatistics,
         compute_l0_penalty,
@@ -37,31 +51,80 @@ if TYPE_CHECKING:
         expected_quadratic_loss,
         get_sparsity_stats,
     )
-    from l0.selection import inclusion_probabilities, simple_random, spread, systematic, top_k
+    from l0.projection import Outcome, Projection
+    from l0.reports.comparison import Comparison, compare
+    from l0.reports.progress import History, Progress
+    from l0.reports.reporting import report
+    from l0.reports.summaries import Report
+    from l0.schedule import Schedule
+    from l0.selection import (
+        apportion,
+        constrained_top_k,
+        inclusion_probabilities,
+        path,
+        simple_random,
+        spread,
+        systematic,
+        top_k,
+    )
+    from l0.selectors.selector import L0Selector
+    from l0.selectors.sparse_regression import SparseL0Linear
+    from l0.spec import load_spec, save_spec
     from l0.temperature import TemperatureScheduler, update_temperatures
+    from l0.training import WeightAverage, param_groups
 
     __version__: str
 
 __all__ = [
+    "Budget",
+    "CannotTrace",
+    "Comparison",
     "FeatureGate",
+    "GateGradients",
+    "GateSet",
+    "GateSettings",
     "GateStatistics",
+    "GatedModel",
     "HardConcrete",
+    "History",
     "HybridGate",
+    "IneffectivePenalty",
     "InvalidCount",
     "InvalidProbabilities",
     "InvalidSetting",
+    "InvalidSpec",
     "L0Conv2d",
     "L0Error",
     "L0Gate",
     "L0Linear",
+    "L0MultiheadAttention",
+    "L0Selector",
+    "MissingExtra",
+    "MultiheadAttention",
+    "NotEqual",
+    "Outcome",
+    "PlainForm",
+    "Progress",
+    "Projection",
+    "Report",
     "SampleGate",
+    "Schedule",
     "ShapeMismatch",
+    "SparseL0Linear",
     "TemperatureScheduler",
+    "TrainerHooks",
+    "UnreachableCount",
     "UnsupportedData",
+    "WeightAverage",
     "__version__",
+    "apportion",
+    "check_gradients",
+    "compare",
     "compute_l0_penalty",
     "compute_l0l2_penalty",
     "compute_l2_penalty",
+    "constrained_top_k",
+    "convert",
     "errors",
     "expected_quadratic_loss",
     "gates",
@@ -69,7 +132,13 @@ __all__ = [
     "hard_concrete",
     "inclusion_probabilities",
     "layers",
+    "load_spec",
+    "materialize",
+    "param_groups",
+    "path",
     "penalties",
+    "report",
+    "save_spec",
     "selection",
     "simple_random",
     "spread",
@@ -81,17 +150,41 @@ __all__ = [
 
 _HOMES = {
     "errors": (
+        "CannotTrace",
+        "IneffectivePenalty",
         "InvalidCount",
         "InvalidProbabilities",
         "InvalidSetting",
+        "InvalidSpec",
         "L0Error",
+        "MissingExtra",
+        "NotEqual",
         "ShapeMismatch",
+        "UnreachableCount",
         "UnsupportedData",
     ),
-    "selection": ("inclusion_probabilities", "simple_random", "spread", "systematic", "top_k"),
+    "selection": (
+        "apportion",
+        "constrained_top_k",
+        "inclusion_probabilities",
+        "path",
+        "simple_random",
+        "spread",
+        "systematic",
+        "top_k",
+    ),
     "hard_concrete": ("HardConcrete",),
-    "gates": ("FeatureGate", "HybridGate", "L0Gate", "SampleGate"),
-    "temperature": ("TemperatureScheduler", "update_temperatures"),
+    "gates": (
+        "FeatureGate",
+        "HybridGate",
+        "L0Gate",
+        "SampleGate",
+    ),
+    "schedule": ("Schedule",),
+    "temperature": (
+        "TemperatureScheduler",
+        "update_temperatures",
+    ),
     "penalties": (
         "GateStatistics",
         "compute_l0_penalty",
@@ -100,8 +193,47 @@ _HOMES = {
         "expected_quadratic_loss",
         "get_sparsity_stats",
     ),
-    "layers": ("L0Conv2d", "L0Linear"),
+    "gradients": (
+        "GateGradients",
+        "check_gradients",
+    ),
+    "layers": ("L0Conv2d", "L0Linear", "PlainForm"),
+    "multihead": ("MultiheadAttention",),
+    "attention": ("L0MultiheadAttention",),
+    "gated_model": (
+        "GatedModel",
+        "GateSet",
+    ),
+    "conversion": (
+        "GateSettings",
+        "convert",
+    ),
+    "training": (
+        "WeightAverage",
+        "param_groups",
+    ),
+    "projection": ("Outcome", "Projection"),
+    "budget": ("Budget",),
+    "materialization": ("materialize",),
+    "spec": (
+        "load_spec",
+        "save_spec",
+    ),
+    "selectors.sparse_regression": ("SparseL0Linear",),
+    "selectors.selector": ("L0Selector",),
+    "reports.summaries": ("Report",),
+    "reports.reporting": ("report",),
+    "reports.comparison": (
+        "Comparison",
+        "compare",
+    ),
+    "reports.progress": (
+        "History",
+        "Progress",
+    ),
+    "callback": ("TrainerHooks",),
 }
+_MODULES = ("errors", "gates", "hard_concrete", "layers", "penalties", "selection", "temperature")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
@@ -110,7 +242,7 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("l0-python")
-    if name in _HOMES:
+    if name in _MODULES:
         return import_module(f"l0.{name}")
     if name in _HOME_OF:
         return getattr(import_module(f"l0.{_HOME_OF[name]}"), name)

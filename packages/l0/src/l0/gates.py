@@ -1,164 +1,26 @@
-"""Gates over a data set: choose samples, features, or a learned part and a random part of them."""
+"""Gates over a data set: choose samples, features, or a learned part and a random part of them.
+
+Every selection has an exact count and may have wishes (`l0.selection.Wishes`): items to keep,
+groups of items that are taken or left together, quotas of strata.
+"""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from l0 import selection
-from l0.errors import InvalidCount, InvalidSetting, ShapeMismatch, UnsupportedData
-from l0.hard_concrete import LIMITS, TEMPERATURE, HardConcrete, Limits
+from l0.base_gate import Data, L0Gate
+from l0.errors import InvalidSetting
 from l0.selection import Indices
+from l0.selection.items import check_items
+from l0.selection.quotas import Bundles, Wishes
 
-Data = TypeVar("Data")
-
-
-class L0Gate(nn.Module):
-    """A Hard Concrete gate per item of a data set: what the gates of this module share.
-
-    Calling the gate multiplies data by it; that is how it is trained. `select…` takes exactly
-    as many items as were asked for, the most likely ones, in training mode and outside.
-
-    Args:
-        n_items: Number of items in the data.
-        n_selected: How many of them to select.
-        temperature: Of the gates.
-        init_mean: `P(gate > 0)` at the start; the share to select if not given.
-        limits: Of the gates.
-        generator: Source of the noise in training mode; PyTorch's global generator if None.
-        seed: Makes a generator; give one of the two.
-        device: Where the logits live.
-        dtype: Their type.
-
-    Raises:
-        InvalidCount: If `n_selected` is not in `[0, n_items]`.
-        InvalidSetting: If a setting of the gates is out of range.
-    """
-
-    item_axis: ClassVar[int] = 0
-    """The axis of the data along which the items lie."""
-
-    def __init__(
-        self,
-        n_items: int,
-        n_selected: int,
-        *,
-        temperature: float = TEMPERATURE,
-        init_mean: ArrayLike | Tensor | None = None,
-        limits: Limits = LIMITS,
-        generator: torch.Generator | None = None,
-        seed: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if not 0 <= n_selected <= n_items:
-            raise InvalidCount(
-                f"{n_selected} of {n_items} items are asked for. Ask for 0 to {n_items}."
-            )
-        self.n_items = n_items
-        self.n_selected = n_selected
-        self.hard_concrete = HardConcrete(
-            n_items,
-            temperature=temperature,
-            init_mean=n_selected / max(n_items, 1) if init_mean is None else init_mean,
-            limits=limits,
-            generator=generator,
-            seed=seed,
-            device=device,
-            dtype=dtype,
-        )
-
-    @property
-    def log_alpha(self) -> nn.Parameter:
-        """The logits, shape `(n_items,)`."""
-        return self.hard_concrete.log_alpha
-
-    def prob_active(self) -> Tensor:
-        """Chance of each item's gate not to be zero."""
-        return self.hard_concrete.prob_active()
-
-    def mean(self) -> Tensor:
-        """Expected gate of each item."""
-        return self.hard_concrete.mean()
-
-    def variance(self) -> Tensor:
-        """Variance of each item's gate."""
-        return self.hard_concrete.variance()
-
-    def penalty(self) -> Tensor:
-        """Expected number of items whose gate is not zero; differentiable."""
-        return self.hard_concrete.penalty()
-
-    def forward(self, data: Tensor | None = None) -> Tensor:
-        """Data times their gates, or the gates alone.
-
-        In training mode the gates are a random draw, and the gradient reaches the logits of all
-        gates that are neither 0 nor 1 in this draw. In evaluation mode they are median gates.
-
-        Args:
-            data: A tensor with `n_items` along `item_axis`.
-
-        Returns:
-            A tensor of the shape of `data`, or of shape `(n_items,)` without data.
-
-        Raises:
-            ShapeMismatch: If the data have another number of items.
-            UnsupportedData: If the data are not a tensor.
-        """
-        z: Tensor = self.hard_concrete()
-        if data is None:
-            return z
-        if not isinstance(data, Tensor):
-            raise UnsupportedData(
-                f"gates multiply tensors, not {type(data).__name__}. Convert the numbers with "
-                "torch.as_tensor(...), or take whole rows or columns by selecting."
-            )
-        self._check_items(data)
-        return data * self._along_items(z, data)
-
-    def _take(self, data: Data, indices: Indices) -> Data:
-        """The items at `indices`, of the type of `data`; see `SampleGate.select_samples`."""
-        self._check_items(data)
-        axis = self.item_axis % len(data.shape)  # type: ignore[attr-defined]  # checked above
-        key = indices if axis == 0 else (*[slice(None)] * axis, indices)
-        # pandas takes positions through `iloc`; some sparse formats cannot take any.
-        view: Any = data
-        if hasattr(data, "iloc"):
-            view = data.iloc
-        elif hasattr(data, "tocsr"):
-            view = data.tocsr()
-        taken = view[key]
-        if not (self.training and isinstance(taken, Tensor) and taken.is_floating_point()):
-            return cast("Data", taken)
-        # Note [Gradient without change]: the factor is exactly 1, so the selected data stay as
-        # they are, but its gradient is that of the expected gate, which is never zero.
-        expected = self.mean()[indices]
-        factor = 1 + (expected - expected.detach())
-        return cast("Data", taken * self._along_items(factor, taken).to(taken.dtype))
-
-    def _along_items(self, per_item: Tensor, data: Tensor) -> Tensor:
-        shape = [1] * data.ndim
-        shape[self.item_axis] = -1
-        return per_item.view(shape)
-
-    def _check_items(self, data: Any) -> None:
-        shape = getattr(data, "shape", None)
-        if not isinstance(shape, tuple) or not hasattr(data, "__getitem__"):
-            raise UnsupportedData(
-                f"cannot take items from {type(data).__name__}. Give a tensor, a NumPy array, a "
-                "pandas or polars DataFrame, or a SciPy sparse matrix; np.asarray(...) makes an "
-                "array of a list, and .collect() a DataFrame of a lazy one."
-            )
-        if not shape or shape[self.item_axis] != self.n_items:
-            raise ShapeMismatch(
-                f"data of shape {tuple(shape)} do not have {self.n_items} items along axis "
-                f"{self.item_axis}. Make the gate for the data that it selects from."
-            )
+__all__ = ["FeatureGate", "HybridGate", "L0Gate", "SampleGate"]
 
 
 class SampleGate(L0Gate):
@@ -182,7 +44,9 @@ class SampleGate(L0Gate):
     def __init__(self, n_samples: int, target_samples: int, **settings: Any) -> None:
         super().__init__(n_samples, target_samples, **settings)
 
-    def select_samples(self, data: Data, *, seed: selection.Rng = 0) -> tuple[Data, Indices]:
+    def select_samples(
+        self, data: Data, *, seed: selection.Rng = 0, **wishes: Unpack[Wishes]
+    ) -> tuple[Data, Indices]:
         """The rows most likely to be active, exactly `target_samples` of them.
 
         Ties, such as those of gates before training, are broken evenly over the data. In
@@ -194,6 +58,7 @@ class SampleGate(L0Gate):
             data: A tensor, an array, a pandas or polars DataFrame or a SciPy sparse matrix with
                 `n_samples` rows.
             seed: Generator or seed, used only to break ties.
+            **wishes: Must-keep rows, groups and quotas, as in `l0.selection.Wishes`.
 
         Returns:
             The selected rows, of the type of `data` and in its order, and their positions as a
@@ -202,9 +67,14 @@ class SampleGate(L0Gate):
         Raises:
             ShapeMismatch: If the data have another number of rows.
             UnsupportedData: If rows cannot be taken from the data.
+            InvalidCount: If the wishes contradict each other or the count.
+
+        Examples:
+            >>> gate = SampleGate(6, 3, init_mean=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+            >>> gate.select_samples(np.arange(6), strata=list("aaabbb"), quotas={"b": 2})[1]
+            array([0, 3, 4])
         """
-        indices = self.hard_concrete.select(self.n_selected, seed)
-        return self._take(data, indices), indices
+        return self._select(data, seed, wishes)
 
 
 class FeatureGate(L0Gate):
@@ -230,7 +100,9 @@ class FeatureGate(L0Gate):
     def __init__(self, n_features: int, max_features: int, **settings: Any) -> None:
         super().__init__(n_features, max_features, **settings)
 
-    def select_features(self, data: Data, *, seed: selection.Rng = 0) -> tuple[Data, Indices]:
+    def select_features(
+        self, data: Data, *, seed: selection.Rng = 0, **wishes: Unpack[Wishes]
+    ) -> tuple[Data, Indices]:
         """The columns most likely to be active, exactly `max_features` of them.
 
         Ties and gradients are as in `SampleGate.select_samples`.
@@ -238,6 +110,7 @@ class FeatureGate(L0Gate):
         Args:
             data: As in `SampleGate.select_samples`, with `n_features` columns.
             seed: Generator or seed, used only to break ties.
+            **wishes: Must-keep columns, groups and quotas, as in `l0.selection.Wishes`.
 
         Returns:
             The selected columns, of the type of `data` and in its order, and their positions as
@@ -246,9 +119,9 @@ class FeatureGate(L0Gate):
         Raises:
             ShapeMismatch: If the data have another number of columns.
             UnsupportedData: If columns cannot be taken from the data.
+            InvalidCount: If the wishes contradict each other or the count.
         """
-        indices = self.hard_concrete.select(self.n_selected, seed)
-        return self._take(data, indices), indices
+        return self._select(data, seed, wishes)
 
     def get_feature_importance(self) -> Tensor:
         """Chance of each feature's gate not to be zero, without a gradient.
@@ -315,6 +188,7 @@ class HybridGate(L0Gate):
         *,
         generator: np.random.Generator | torch.Generator | None = None,
         seed: int | None = None,
+        **wishes: Unpack[Wishes],
     ) -> tuple[Data, Indices, NDArray[np.str_]]:
         """Exactly `target_items` rows, and how each of them was chosen.
 
@@ -325,6 +199,9 @@ class HybridGate(L0Gate):
             data: As in `SampleGate.select_samples`, with `n_items` rows.
             generator: Source of the random part; of NumPy or of PyTorch.
             seed: Seed of the random part, 0 if neither is given; give one of the two.
+            **wishes: Must-keep rows, which count as chosen by the gates; quotas of the whole
+                selection, exact ones, which both parts share in proportion; and groups, if counted
+                as groups, as in `l0.selection.Wishes`.
 
         Returns:
             The selected rows, of the type of `data` and in its order; their positions as a NumPy
@@ -333,36 +210,51 @@ class HybridGate(L0Gate):
         Raises:
             ShapeMismatch: If the data have another number of rows.
             UnsupportedData: If rows cannot be taken from the data.
-            InvalidSetting: If both `generator` and `seed` are given.
+            InvalidSetting: If both `generator` and `seed` are given, or a wish leaves the chance of
+                a row unknown: a quota with two ends, or groups whose items are counted.
+            InvalidCount: If the wishes contradict each other or the count.
         """
         if generator is not None and seed is not None:
             raise InvalidSetting("`generator` and `seed` are both given. Give one of the two.")
+        check_items(data, self.n_items, self.item_axis)
         rng = np.random.default_rng(seed or 0) if generator is None else _as_numpy(generator)
-        by_gate = self.hard_concrete.select(self.n_l0)
-        others = np.setdiff1d(np.arange(self.n_items), by_gate, assume_unique=True)
-        at_random = others[selection.simple_random(others.size, self.n_random, rng)]
+        bundles, by_gate, left = self._plan(wishes)
+        others = np.setdiff1d(np.arange(bundles.size.size), by_gate, assume_unique=True)
+        at_random = [
+            part[selection.simple_random(part.size, count, rng)]
+            for part, count in zip(bundles.parts(others), left.tolist(), strict=True)
+        ]
 
-        indices = np.concatenate([by_gate, at_random])
-        types = np.repeat(["l0", "random"], [self.n_l0, self.n_random])
-        order = np.argsort(indices)
-        return self._take(data, indices[order]), indices[order], types[order]
+        indices = bundles.items(np.concatenate([by_gate, *at_random]))
+        types = np.where(np.isin(bundles.of_item[indices], by_gate), "l0", "random")
+        return self._taken(data, indices), indices, types
 
-    def inclusion_probabilities(self) -> NDArray[np.float64]:
+    def inclusion_probabilities(self, **wishes: Unpack[Wishes]) -> NDArray[np.float64]:
         """Chance of each row to be selected, given the gates; their inverses are design weights.
+
+        Args:
+            **wishes: As in `select`.
 
         Returns:
             1 for the rows that the gates choose, and the sampling fraction of the random part
-            for all others; shape `(n_items,)`, summing to `target_items`.
+            of its stratum for any other; shape `(n_items,)`, summing to `target_items`.
 
         Examples:
             >>> hybrid = HybridGate(5, l0_fraction=0.5, random_fraction=0.5, target_items=2)
             >>> sorted(hybrid.inclusion_probabilities().tolist())
             [0.25, 0.25, 0.25, 0.25, 1.0]
         """
-        n_others = self.n_items - self.n_l0
-        probabilities = np.full(self.n_items, self.n_random / max(n_others, 1))
-        probabilities[self.hard_concrete.select(self.n_l0)] = 1.0
-        return probabilities
+        bundles, by_gate, left = self._plan(wishes)
+        probabilities = np.ones(bundles.size.size)
+        others = np.setdiff1d(np.arange(probabilities.size), by_gate, assume_unique=True)
+        for part, count in zip(bundles.parts(others), left.tolist(), strict=True):
+            probabilities[part] = count / max(part.size, 1)
+        return probabilities[bundles.of_item]
+
+    def _plan(self, wishes: Wishes) -> tuple[Bundles, Indices, Indices]:
+        """What is taken as one, which the gates choose, and how many of each stratum are left."""
+        bundles, left = Bundles.of(self.n_items, **wishes).divided(self.n_selected, self.n_l0)
+        return bundles, bundles.best(bundles.total(self._logits()), self.n_l0), left
 
 
 def _as_numpy(generator: np.random.Generator | torch.Generator) -> np.random.Generator:

@@ -1,207 +1,66 @@
-"""Hard Concrete gates: random numbers in [0, 1] that are exactly 0 or exactly 1 at times.
+"""`HardConcrete`: a module that trains the logits of Hard Concrete gates.
 
-The only home of the formulas. With `s(t) = logit((t - lower) / (upper - lower))`, a gate z has
-
-    P(z > t) = sigmoid(log_alpha - temperature * s(t)),        0 <= t < 1,
-
-and everything else follows from this tail. Source: Louizos, Welling and Kingma (2018),
-"Learning Sparse Neural Networks through L0 Regularization", https://arxiv.org/abs/1712.01312.
-
-The functions take `log_alpha` of any shape and floating type, a `temperature` and `limits` as in
-`prob_active`; they work item by item and return the same shape in at least float32, as float16
-and bfloat16 blur noise and small probabilities. They trust settings; `HardConcrete` checks them.
+The formulas are those of `l0.distribution`; their names can be imported from here as well.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from l0 import selection
-from l0.errors import InvalidProbabilities, InvalidSetting, ShapeMismatch
+from l0 import distribution, selection
+from l0.distribution import (
+    INIT_MEAN,
+    LIMITS,
+    TEMPERATURE,
+    Limits,
+    Real,
+    log_alpha_for,
+    mean,
+    median,
+    prob_active,
+    prob_one,
+    sample,
+    variance,
+)
+from l0.errors import InvalidSetting, ShapeMismatch
 
-Limits: TypeAlias = tuple[float, float]
-Real: TypeAlias = float | Tensor
-
-TEMPERATURE = 2 / 3
-LIMITS: Limits = (-0.1, 1.1)
-INIT_MEAN = 0.9
-PROB_MARGIN = 1e-6
-
-# Gauss-Legendre on [-1, 1]. See Note [Quadrature along the logit].
-_NODES, _NODE_WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(32))
-
-
-def prob_active(
-    log_alpha: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS
-) -> Tensor:
-    """Chance that a gate is not zero, `P(z > 0)`: the term of the L0 penalty.
-
-    Louizos et al. 2018, equation 12.
-
-    Args:
-        log_alpha: Logits, any shape.
-        temperature: Positive; the lower, the closer the gates to 0 and 1.
-        limits: Where the stretched gate begins and ends; below 0 and above 1.
-
-    Returns:
-        Probabilities in `[0, 1]`, shape of `log_alpha`.
-
-    Examples:
-        >>> prob_active(torch.tensor(0.0))
-        tensor(0.8318)
-    """
-    return torch.sigmoid(_wide(log_alpha) - temperature * _logit_at(0.0, limits))
-
-
-def prob_one(log_alpha: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS) -> Tensor:
-    """Chance that a gate is exactly 1: fully open.
-
-    Returns:
-        Probabilities in `[0, 1]`, shape of `log_alpha`.
-
-    Examples:
-        >>> prob_one(torch.tensor(0.0))
-        tensor(0.1682)
-    """
-    return torch.sigmoid(_wide(log_alpha) - temperature * _logit_at(1.0, limits))
-
-
-def log_alpha_for(prob: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS) -> Tensor:
-    """The logit at which a gate is active with probability `prob`: the inverse of `prob_active`.
-
-    Args:
-        prob: Probabilities in `[0, 1]`. Those closer than 1e-6 to 0 or 1 are moved to that
-            distance, where the logit is finite and training can still change it.
-        temperature: As in `prob_active`.
-        limits: As in `prob_active`.
-
-    Returns:
-        Logits, shape of `prob`.
-
-    Raises:
-        InvalidProbabilities: If a probability is not in `[0, 1]`.
-
-    Examples:
-        >>> prob_active(log_alpha_for(torch.tensor(0.999), 0.25), 0.25)
-        tensor(0.9990)
-    """
-    wide = _wide(prob)
-    if not bool(((wide >= 0) & (wide <= 1)).all()):
-        raise InvalidProbabilities(
-            "`init_mean`, the chance to be active, is not in [0, 1]. Give a share, not percent."
-        )
-    inner = wide.clamp(PROB_MARGIN, 1 - PROB_MARGIN)
-    return torch.logit(inner) + temperature * _logit_at(0.0, limits)
-
-
-def sample(
-    log_alpha: Tensor,
-    temperature: Real = TEMPERATURE,
-    limits: Limits = LIMITS,
-    *,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """One random gate per logit, differentiable in `log_alpha` wherever it is not 0 or 1.
-
-    Louizos et al. 2018, equations 10 and 11.
-
-    Args:
-        log_alpha: Logits, any shape.
-        temperature: As in `prob_active`.
-        limits: As in `prob_active`.
-        generator: Where the randomness comes from; PyTorch's global generator if None. The
-            noise is drawn on the generator's device, so a seed means the same noise anywhere.
-
-    Returns:
-        Gates in `[0, 1]`, shape of `log_alpha`.
-
-    Examples:
-        >>> z = sample(torch.zeros(100_000), generator=torch.Generator().manual_seed(0))
-        >>> round((z > 0).float().mean().item(), 2)
-        0.83
-    """
-    wide = _wide(log_alpha)
-    return _stretched(wide + _logistic_noise(wide, generator), temperature, limits)
-
-
-def median(log_alpha: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS) -> Tensor:
-    """The median gate: above zero exactly when `P(z > 0) > 1/2`. The gate outside training.
-
-    This is a sample whose noise is at its median, zero. (The test-time gate in equation 13 of
-    Louizos et al. leaves the temperature out, and is neither mean nor median.)
-
-    Returns:
-        Gates in `[0, 1]`, shape of `log_alpha`.
-
-    Examples:
-        >>> median(torch.tensor([-3.0, 0.0, 3.0])).tolist()
-        [0.0, 0.5, 1.0]
-    """
-    return _stretched(_wide(log_alpha), temperature, limits)
-
-
-def mean(log_alpha: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS) -> Tensor:
-    """Expected gate, `E[z] = integral of P(z > t) over [0, 1]`; its gradient is never zero.
-
-    Accurate to 1e-8 in float64 for temperatures up to 2 and limits 0.01 or more beyond 0 and 1.
-
-    Returns:
-        Means in `[0, 1]`, shape of `log_alpha`.
-
-    Examples:
-        >>> mean(torch.tensor([-4.0, 0.0, 4.0]))
-        tensor([0.0236, 0.5000, 0.9764])
-    """
-    wide = _wide(log_alpha)
-    nodes, gates, weights = _quadrature(wide, limits)
-    # Note [Quadrature along the logit]: dt = (upper - t)(t - lower) / (upper - lower) ds, and
-    # along s the tail is a plain sigmoid. Its poles are pi / temperature away from the real axis,
-    # whatever log_alpha is, so 32 nodes serve all gates. Sums, not matrix products: automatic
-    # mixed precision would round a product to half precision.
-    lower, upper = limits
-    lengths = weights * (upper - gates) * (gates - lower) / (upper - lower)
-    return (torch.sigmoid(wide.unsqueeze(-1) - temperature * nodes) * lengths).sum(-1)
-
-
-def variance(log_alpha: Tensor, temperature: Real = TEMPERATURE, limits: Limits = LIMITS) -> Tensor:
-    """Variance of a gate, with its full relative accuracy however small it is.
-
-    Three terms, none negative: the gates that are 0, those that are 1, and those in between.
-    (`E[z**2] - E[z]**2` would lose its digits where nearly every gate is 1.) Accurate as `mean`.
-
-    Returns:
-        Variances in `[0, 1/4]`, shape of `log_alpha`.
-
-    Examples:
-        >>> variance(torch.tensor([-4.0, 0.0, 4.0]))
-        tensor([0.0136, 0.1480, 0.0136])
-    """
-    wide = _wide(log_alpha)
-    nodes, gates, weights = _quadrature(wide, limits)
-    expected = mean(wide, temperature, limits)
-    logits = wide.unsqueeze(-1) - temperature * nodes
-    # The density of s(z); the gates between 0 and 1.
-    density = temperature * torch.sigmoid(logits) * torch.sigmoid(-logits)
-    between = (density * weights * (gates - expected.unsqueeze(-1)) ** 2).sum(-1)
-    prob_zero = torch.sigmoid(temperature * _logit_at(0.0, limits) - wide)
-    at_one = prob_one(wide, temperature, limits) * (1 - expected) ** 2
-    return between + prob_zero * expected**2 + at_one
+__all__ = [
+    "INIT_MEAN",
+    "LIMITS",
+    "TEMPERATURE",
+    "HardConcrete",
+    "Limits",
+    "Real",
+    "log_alpha_for",
+    "mean",
+    "median",
+    "prob_active",
+    "prob_one",
+    "sample",
+    "variance",
+]
 
 
 class HardConcrete(nn.Module):
     """A Hard Concrete gate for each of many items, with logits that can be trained.
 
     Calling it gives the gates: a random draw in training mode, the median gate (always the
-    same) in evaluation mode. The temperature is a buffer, so `state_dict` keeps it. Without
-    `generator` or `seed` the noise comes from PyTorch's global generator; with one of them, the
-    global generator is neither read nor changed.
+    same) in evaluation mode. Without `generator` or `seed` the noise comes from PyTorch's global
+    generator; with one of them, the global generator is neither read nor changed. Compiled as
+    a whole graph, gates with a generator draw what they draw otherwise; from the global
+    generator, a compiler may make numbers of its own. `torch.utils.checkpoint` repeats draws of
+    the global generator only: leave gates with their own outside of what it computes again.
+
+    `state_dict` has the logits, the temperature and, for gates with a generator of their own, its
+    state under `generator_state`: after loading, the draws go on as they would have gone on. A
+    state without that entry leaves the generator as it is.
 
     Args:
         *shape: Number of items, or the sizes of several dimensions, also as one tuple.
@@ -210,7 +69,8 @@ class HardConcrete(nn.Module):
         init_mean: `P(gate > 0)` at the start, in `[0, 1]`: one number for all items or an array of
             the gates' shape. Values within 1e-6 of 0 or 1 are moved to that distance.
         limits: Where the stretched gate begins and ends; below 0 and above 1.
-        group_size: Number of parameters that each gate switches; penalties count it.
+        group_size: Number of parameters that each gate switches; penalties count it. One number,
+            or a tensor that can be broadcast to the gates.
         generator: Source of the noise in training mode.
         seed: Makes a generator; give one of the two.
         device: Where the logits live.
@@ -218,9 +78,11 @@ class HardConcrete(nn.Module):
 
     Raises:
         InvalidSetting: If the temperature is not positive, or the limits do not straddle
-            `[0, 1]`, or both `generator` and `seed` are given.
+            `[0, 1]`, or a group size is negative or not finite, or both `generator` and `seed`
+            are given.
         InvalidProbabilities: If `init_mean` is not in `[0, 1]`.
-        ShapeMismatch: If the shape is missing, given twice, or has a negative size.
+        ShapeMismatch: If the shape is missing, given twice, or has a negative size, or the group
+            sizes cannot be broadcast to it.
 
     Examples:
         >>> gates = HardConcrete(n_items=1000, temperature=0.25, init_mean=0.999, seed=0)
@@ -239,7 +101,7 @@ class HardConcrete(nn.Module):
         temperature: float = TEMPERATURE,
         init_mean: ArrayLike | Tensor = INIT_MEAN,
         limits: Limits = LIMITS,
-        group_size: int = 1,
+        group_size: int | Tensor = 1,
         generator: torch.Generator | None = None,
         seed: int | None = None,
         device: torch.device | str | None = None,
@@ -248,7 +110,6 @@ class HardConcrete(nn.Module):
         super().__init__()
         sizes = _as_shape(shape, n_items)
         self.limits = _checked_limits(limits)
-        self.group_size = group_size
         if generator is not None and seed is not None:
             raise InvalidSetting("`generator` and `seed` are both given. Give one of the two.")
         self.generator = generator if seed is None else torch.Generator().manual_seed(seed)
@@ -260,14 +121,25 @@ class HardConcrete(nn.Module):
             )
         logits = log_alpha_for(start, _checked_temperature(temperature), self.limits)
         self.log_alpha = nn.Parameter(torch.empty(sizes, device=device, dtype=dtype).copy_(logits))
-        self.register_buffer("temperature", _wide(self.log_alpha).new_tensor(temperature))
+        at_least_single = distribution.widened(self.log_alpha)
+        self.register_buffer("temperature", at_least_single.new_tensor(temperature))
+        self.group_size = group_size
 
-    def forward(self) -> Tensor:
-        """Gates in `[0, 1]`: a draw in training mode, the median gate in evaluation mode."""
+    def forward(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Gates in `[0, 1]`: draws in training mode, the median gates in evaluation mode.
+
+        Args:
+            sample_shape: How many independent draws of all gates to make, such as
+                `(batch_size,)` for one per example. In evaluation mode they are all the same.
+
+        Returns:
+            Gates of shape `(*sample_shape, *shape)`.
+        """
+        logits = self.log_alpha.expand(*sample_shape, *self.log_alpha.shape)
         if self.training:
-            z = sample(self.log_alpha, self.temperature, self.limits, generator=self.generator)
+            z = sample(logits, self.temperature, self.limits, generator=self.generator)
         else:
-            z = self.median()
+            z = median(logits, self.temperature, self.limits)
         return z.to(self.log_alpha.dtype)
 
     def prob_active(self) -> Tensor:
@@ -290,6 +162,79 @@ class HardConcrete(nn.Module):
         """Expected number of gates that are not zero; differentiable."""
         return self.prob_active().sum()
 
+    def expected_parameters(self) -> Tensor:
+        """Expected number of parameters that the gates leave switched on; differentiable.
+
+        Examples:
+            >>> sizes = torch.tensor([10, 30])
+            >>> HardConcrete(2, init_mean=0.5, group_size=sizes).expected_parameters().item()
+            20.0
+        """
+        return (self.prob_active() * self.group_size).sum()
+
+    @property
+    def group_size(self) -> int | Tensor:
+        """Number of parameters that each gate switches: one number, or a tensor."""
+        sizes = self._buffers.get("group_sizes")
+        return self._size_of_all if sizes is None else sizes
+
+    @group_size.setter
+    def group_size(self, group_size: int | Tensor) -> None:
+        _check_group_size(group_size, self.log_alpha.shape)
+        if isinstance(group_size, Tensor):
+            self.register_buffer("group_sizes", group_size.to(self.log_alpha.device))
+        else:
+            self._buffers.pop("group_sizes", None)
+            self._size_of_all = group_size
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters that the gates switch."""
+        sizes = torch.as_tensor(self.group_size, dtype=torch.float64)
+        return round(sizes.expand(self.log_alpha.shape).sum().item())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every gate is open or shut for ever: see `settle`."""
+        return bool(self.log_alpha.isinf().all())
+
+    @torch.no_grad()
+    def settled_values(self) -> Tensor:
+        """What to multiply weights by when gates are settled: medians, or means where those are 0.
+
+        A gate that is to stay open and whose median is 0 would wipe its unit out.
+        """
+        median = self.median()
+        return torch.where(median > 0, median, self.mean()).to(self.log_alpha.dtype)
+
+    @torch.no_grad()
+    def settle(self, open_mask: ArrayLike | Tensor) -> None:
+        """Open some gates and shut all others, exactly and for ever, in place.
+
+        The logits become infinite, and their gradients zero: an optimiser leaves them as they
+        are, if it has no weight decay (`l0.param_groups` gives gates none), as a share of
+        infinity is infinite.
+
+        Args:
+            open_mask: Which gates to open, booleans of the gates' shape.
+
+        Raises:
+            ShapeMismatch: If the mask has another shape.
+
+        Examples:
+            >>> gates = HardConcrete(3)
+            >>> gates.settle([True, False, True])
+            >>> gates().tolist(), gates.settled
+            ([1.0, 0.0, 1.0], True)
+        """
+        mask = torch.as_tensor(open_mask, dtype=torch.bool, device=self.log_alpha.device)
+        if mask.shape != self.log_alpha.shape:
+            raise ShapeMismatch(
+                f"the mask is {tuple(mask.shape)}, but the gates are "
+                f"{tuple(self.log_alpha.shape)}. Give one boolean for each gate."
+            )
+        self.log_alpha.fill_(-math.inf).masked_fill_(mask, math.inf)
+
     def select(self, k: int, seed: selection.Rng = 0) -> selection.Indices:
         """Exactly k items: those most likely to be active, ties broken evenly over the items.
 
@@ -309,7 +254,9 @@ class HardConcrete(nn.Module):
         """
         # By the logit: the probabilities of all large logits are rounded to 1, and would tie.
         logits = self.log_alpha.detach().flatten().to("cpu", torch.float64)
-        return selection.top_k(logits.numpy(), k, seed)
+        # Settled gates come first and last: no logit of a gate is as far out as this.
+        far = torch.finfo(torch.float64).max
+        return selection.top_k(logits.nan_to_num(math.nan, far, -far).numpy(), k, seed)
 
     @torch.no_grad()
     def set_temperature(self, temperature: float) -> None:
@@ -321,16 +268,47 @@ class HardConcrete(nn.Module):
         """Bring the logits back into a range, in place; call it after an optimiser's step.
 
         The forward pass never clamps them: that would stop their gradient. Narrower ranges,
-        such as +-4.6 in Louizos et al., keep gates easier to turn.
+        such as +-4.6 in Louizos et al., keep gates easier to turn. Settled gates stay settled.
         """
-        self.log_alpha.clamp_(lowest, highest)
+        inside = self.log_alpha.clamp(lowest, highest)
+        self.log_alpha.copy_(torch.where(self.log_alpha.isinf(), self.log_alpha, inside))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        temperature = self.temperature
+        before = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # as PyTorch has it
-        if self.temperature.dtype != temperature.dtype:  # `.half()` would round 2/3.
-            self.temperature = temperature.to(self.temperature.device)
+        for name, buffer in before.items():
+            moved = self.get_buffer(name)
+            if moved.dtype != buffer.dtype:  # `.half()` would round 2/3.
+                self._buffers[name] = buffer.to(moved.device)
         return self
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.generator is not None:
+            destination[prefix + _GENERATOR_STATE] = self.generator.get_state()
+
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool, *reports: Any
+    ) -> None:
+        key = prefix + _GENERATOR_STATE
+        # PyTorch looks for entries that it does not know; this one is known.
+        others = {name: entry for name, entry in state_dict.items() if name != key}
+        super()._load_from_state_dict(others, prefix, local_metadata, strict, *reports)
+        if key not in state_dict:
+            return
+        state = state_dict[key].cpu()
+        if self.generator is None:
+            on_cpu = state.shape == torch.Generator().get_state().shape
+            self.generator = torch.Generator("cpu" if on_cpu else self.log_alpha.device)
+        try:
+            self.generator.set_state(state)
+        except (RuntimeError, TypeError) as error:
+            *_, messages = reports
+            messages.append(
+                f"{key!r} is of another kind of generator than that of these gates, which is on "
+                f"{self.generator.device}: {error} Make the gates with a generator on the device "
+                "of the saved one, or drop this entry."
+            )
 
     def extra_repr(self) -> str:
         """Settings, for `print(model)`."""
@@ -339,38 +317,7 @@ class HardConcrete(nn.Module):
         )
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _logit_at(gate: float, limits: Limits) -> float:
-    return math.log((gate - limits[0]) / (limits[1] - gate))
-
-
-def _logistic_noise(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    uniform = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=device)
-    # Note [Noise away from 0 and 1]: `rand` can return 0, and some devices 1, whose logits are
-    # infinite. They are moved by half a step of the random numbers, which are 2**-24 (float32)
-    # apart: no probability larger than that changes. In half precision the step would be 2**-11
-    # or coarser and gates that are seldom active would never be drawn, hence float32 at least.
-    eps = torch.finfo(like.dtype).eps
-    return torch.logit(uniform.clamp(eps / 4, 1 - eps / 2)).to(like.device)
-
-
-def _stretched(logits: Tensor, temperature: Real, limits: Limits) -> Tensor:
-    lower, upper = limits
-    return (torch.sigmoid(logits / temperature) * (upper - lower) + lower).clamp(0, 1)
-
-
-def _quadrature(like: Tensor, limits: Limits) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes `s`, the gates `t` there, and weights in `ds`, each of shape `(n_nodes,)`."""
-    lower, upper = limits
-    first, last = _logit_at(0.0, limits), _logit_at(1.0, limits)
-    half = (last - first) / 2
-    nodes = like.new_tensor(_NODES) * half + (first + last) / 2
-    gates = torch.sigmoid(nodes) * (upper - lower) + lower
-    return nodes, gates, like.new_tensor(_NODE_WEIGHTS) * half
+_GENERATOR_STATE = "generator_state"
 
 
 def _as_shape(shape: tuple[int | Sequence[int], ...], n_items: int | None) -> torch.Size:
@@ -398,3 +345,18 @@ def _checked_limits(limits: Limits) -> Limits:
             f"limits {lower:g} and {upper:g} must begin below 0 and end above 1, as {LIMITS} do."
         )
     return lower, upper
+
+
+def _check_group_size(group_size: int | Tensor, sizes: torch.Size) -> None:
+    values = torch.as_tensor(group_size)
+    if values.device.type != "meta" and not bool(((values >= 0) & values.isfinite()).all()):
+        raise InvalidSetting(
+            f"`group_size` is {group_size}, but a number of parameters is 0 or more and finite."
+        )
+    try:
+        values.expand(sizes)
+    except RuntimeError as error:
+        raise ShapeMismatch(
+            f"`group_size` of shape {tuple(values.shape)} cannot be broadcast to the gates "
+            f"{tuple(sizes)}. Give one number, or one for each gate."
+        ) from error

@@ -10,9 +10,11 @@ of parameters that it switches and theta_g those parameters,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -67,30 +69,54 @@ class GateStatistics:
         return 1 - self.n_active / self.n_gates if self.n_gates else 0.0
 
 
-def compute_l0_penalty(model: nn.Module) -> Tensor:
+def compute_l0_penalty(
+    model: nn.Module,
+    *,
+    factors: Mapping[str, float] = MappingProxyType({}),
+    unit: Literal["parameter", "gate"] = "parameter",
+) -> Tensor:
     """Expected number of parameters that the gates leave switched on.
 
     Args:
         model: Any module, or a gate itself. A gate in a layer counts the parameters that it
             switches; a gate outside of layers counts 1.
+        factors: Prices of their own for some gates, at least 0: each pattern is a name in
+            `model.named_modules()` of a gate, or of the layer that has it, or the end of one after
+            a dot, with `*` for any letters. The first that fits counts; other gates have 1.
+        unit: What costs 1: a parameter, or a gate, however many parameters it switches.
 
     Returns:
         A scalar, differentiable in the logits; 0 for a model without gates.
 
+    Raises:
+        InvalidSetting: If a factor is negative, or fits no gate, or `unit` is unknown.
+
     Examples:
         >>> round(compute_l0_penalty(HardConcrete(100, init_mean=0.25)).item(), 3)
         25.0
+        >>> model = nn.ModuleDict({"conv1": HardConcrete(10), "fc1": HardConcrete(10)})
+        >>> round(compute_l0_penalty(model, factors={"conv*": 0.0}).item(), 3)
+        9.0
     """
-    return _total([gate.penalty() * gate.group_size for _, gate in _gates(model)], model)
+    if unit not in {"parameter", "gate"}:
+        raise InvalidSetting(f'no unit is named {unit!r}. Take "parameter" or "gate".')
+    price_of = _prices([name for name, _ in _gates(model)], factors)
+    terms = [
+        price_of[name] * (gate.expected_parameters() if unit == "parameter" else gate.penalty())
+        for name, gate in _gates(model)
+    ]
+    return _total(terms, model)
 
 
-def compute_l2_penalty(model: nn.Module) -> Tensor:
+def compute_l2_penalty(model: nn.Module, *, detach_gates: bool = False) -> Tensor:
     """Expected sum of squares of the gated weights: each counts as often as it is active.
 
     Logits, normalisation scales and layers without gates are left alone.
 
     Args:
         model: Any module.
+        detach_gates: Whether to take the chances as given, so that the penalty shrinks the
+            weights and does not close their gates as well.
 
     Returns:
         A scalar, differentiable in weights and logits; 0 for a model without gated layers.
@@ -103,7 +129,7 @@ def compute_l2_penalty(model: nn.Module) -> Tensor:
         3.0
     """
     terms = [
-        (prob * parameter.to(prob.dtype) ** 2).sum()
+        ((prob.detach() if detach_gates else prob) * parameter.to(prob.dtype) ** 2).sum()
         for module in model.modules()
         if isinstance(module, GatedLayer)
         for parameter, prob in module.gated_parameters()
@@ -112,7 +138,12 @@ def compute_l2_penalty(model: nn.Module) -> Tensor:
 
 
 def compute_l0l2_penalty(
-    model: nn.Module, l0_lambda: float = 0.0, l2_lambda: float = 0.0
+    model: nn.Module,
+    l0_lambda: float = 0.0,
+    l2_lambda: float = 0.0,
+    *,
+    factors: Mapping[str, float] = MappingProxyType({}),
+    detach_gates: bool = False,
 ) -> Tensor:
     """`l0_lambda` times the L0 penalty plus `l2_lambda` times the L2 penalty.
 
@@ -120,12 +151,14 @@ def compute_l0l2_penalty(
         model: Any module.
         l0_lambda: Price of one expected parameter, at least 0.
         l2_lambda: Price of one unit of expected squared weight, at least 0.
+        factors: What to multiply `l0_lambda` by for some gates, as in `compute_l0_penalty`.
+        detach_gates: As in `compute_l2_penalty`.
 
     Returns:
         A scalar to add to a loss.
 
     Raises:
-        InvalidSetting: If a price is negative or not finite.
+        InvalidSetting: If a price or a factor is negative or not finite, or fits no gate.
 
     Examples:
         >>> gates = HardConcrete(100, init_mean=0.25)
@@ -135,7 +168,8 @@ def compute_l0l2_penalty(
     for name, price in {"l0_lambda": l0_lambda, "l2_lambda": l2_lambda}.items():
         if not 0 <= price < float("inf"):
             raise InvalidSetting(f"`{name}` is {price}, but must be at least 0 and finite.")
-    return l0_lambda * compute_l0_penalty(model) + l2_lambda * compute_l2_penalty(model)
+    l0_penalty = compute_l0_penalty(model, factors=factors)
+    return l0_lambda * l0_penalty + l2_lambda * compute_l2_penalty(model, detach_gates=detach_gates)
 
 
 @torch.no_grad()
@@ -157,8 +191,8 @@ def get_sparsity_stats(model: nn.Module) -> dict[str, GateStatistics]:
             n_gates=gate.log_alpha.numel(),
             n_active=int(torch.count_nonzero(gate.median())),
             expected_active=gate.penalty().item(),
-            n_parameters=gate.log_alpha.numel() * gate.group_size,
-            expected_parameters=gate.penalty().item() * gate.group_size,
+            n_parameters=gate.n_parameters,
+            expected_parameters=gate.expected_parameters().item(),
         )
         for name, gate in _gates(model)
     }
@@ -217,6 +251,30 @@ def _gates(model: nn.Module) -> Iterator[tuple[str, HardConcrete]]:
     return (
         (name, module) for name, module in model.named_modules() if isinstance(module, HardConcrete)
     )
+
+
+def _prices(names: list[str], factors: Mapping[str, float]) -> dict[str, float]:
+    prices = dict.fromkeys(names, 1.0)
+    free = set(names)
+    for pattern, factor in factors.items():
+        if not 0 <= factor < float("inf"):
+            raise InvalidSetting(
+                f"the factor of {pattern!r} is {factor}, but must be at least 0 and finite."
+            )
+        fitting = {name for name in names if _fits(name, pattern)}
+        if not fitting:
+            raise InvalidSetting(
+                f"no gates are named {pattern!r}; there are {', '.join(names) or 'none'}."
+            )
+        prices |= dict.fromkeys(fitting & free, float(factor))
+        free -= fitting
+    return prices
+
+
+def _fits(name: str, pattern: str) -> bool:
+    # Converted models have "/" in the names of gates where the names of layers have dots.
+    path = "." + name.replace("/", ".")
+    return any(fnmatchcase(part, f"*.{pattern}") for part in (path, path.rpartition(".")[0]))
 
 
 def _total(terms: list[Tensor], model: nn.Module) -> Tensor:

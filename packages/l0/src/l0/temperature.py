@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TypeAlias
 
 from torch import nn
 
 from l0.errors import InvalidSetting
 from l0.hard_concrete import HardConcrete
-
-Schedule: TypeAlias = Callable[[float, float, float], float]
-"""`(initial_temp, final_temp, progress in [0, 1])` to a temperature."""
-
-SCHEDULES: Mapping[str, Schedule] = MappingProxyType(
-    {
-        "exponential": lambda start, end, progress: start * (end / start) ** progress,
-        "linear": lambda start, end, progress: start + (end - start) * progress,
-        "cosine": lambda start, end, progress: (
-            end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-        ),
-    }
-)
+from l0.schedule import Schedule, Shape
 
 
 @dataclass(frozen=True, init=False)
@@ -36,8 +21,8 @@ class TemperatureScheduler:
         final_temp: Temperature from epoch `total_epochs` on.
         total_epochs: How many epochs the way takes.
         anneal_epochs: Another name of `total_epochs`; give one of the two.
-        schedule: A name out of `SCHEDULES`, or a function of the two temperatures and the
-            progress in `[0, 1]`.
+        schedule: A name out of `l0.schedule.SCHEDULES`, or a function of the two temperatures and
+            the progress in `[0, 1]`.
 
     Raises:
         InvalidSetting: If a temperature or the number of epochs is not positive, or the schedule
@@ -52,7 +37,7 @@ class TemperatureScheduler:
     initial_temp: float
     final_temp: float
     total_epochs: int
-    schedule: str | Schedule
+    schedule: str | Shape
 
     def __init__(
         self,
@@ -61,7 +46,7 @@ class TemperatureScheduler:
         total_epochs: int | None = None,
         *,
         anneal_epochs: int | None = None,
-        schedule: str | Schedule = "exponential",
+        schedule: str | Shape = "exponential",
     ) -> None:
         if (total_epochs is None) == (anneal_epochs is None):
             raise InvalidSetting("give `total_epochs` (or its other name, `anneal_epochs`), once.")
@@ -70,11 +55,7 @@ class TemperatureScheduler:
         for name, value in numbers.items():
             if value is None or not (math.isfinite(value) and value > 0):
                 raise InvalidSetting(f"`{name}` is {value}, but must be positive and finite.")
-        if isinstance(schedule, str) and schedule not in SCHEDULES:
-            raise InvalidSetting(
-                f"no schedule is named {schedule!r}. Take one of {', '.join(SCHEDULES)}, or give a "
-                "function of (initial_temp, final_temp, progress)."
-            )
+        _ = Schedule(initial_temp, final_temp, epochs or 0, schedule)  # It checks the rest.
         for name, setting in {**numbers, "schedule": schedule}.items():
             object.__setattr__(self, name, setting)
 
@@ -96,10 +77,8 @@ class TemperatureScheduler:
         """
         if not epoch >= 0:
             raise InvalidSetting(f"epoch is {epoch}; the first epoch is 0.")
-        if epoch >= self.total_epochs:
-            return self.final_temp
-        formula = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
-        return formula(self.initial_temp, self.final_temp, epoch / self.total_epochs)
+        way = Schedule(self.initial_temp, self.final_temp, self.total_epochs, self.schedule)
+        return way.at(epoch)
 
 
 def update_temperatures(model: nn.Module, temp: float) -> int:

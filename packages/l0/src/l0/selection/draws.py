@@ -51,7 +51,7 @@ def inclusion_probabilities(size: ArrayLike, k: int) -> NDArray[np.float64]:
         >>> inclusion_probabilities([1.0, 1.0, 2.0, 8.0, 0.0], 2).tolist()
         [0.25, 0.25, 0.5, 1.0, 0.0]
     """
-    sizes = _finite_vector(size, "size")
+    sizes = finite_vector(size, "size")
     if (sizes < 0).any():
         worst = int(np.argmin(sizes))
         raise InvalidProbabilities(
@@ -111,7 +111,7 @@ def systematic(
         >>> systematic([0.5, 0.5, 0.0, 1.0, 0.25, 0.75], rng=1).tolist()
         [1, 3, 5]
     """
-    chances = _finite_vector(probabilities, "probability")
+    chances = finite_vector(probabilities, "probability")
     if chances.size and (chances.min() < 0 or chances.max() > 1):
         worst = int(np.argmax(np.abs(chances - 0.5)))
         raise InvalidProbabilities(
@@ -158,7 +158,7 @@ def top_k(scores: ArrayLike, k: int, rng: Rng = 0) -> Indices:
         >>> top_k(np.zeros(12), 3).tolist()
         [3, 7, 11]
     """
-    values = _finite_vector(scores, "score")
+    values = finite_vector(scores, "score")
     _check_count(k, values.size)
     if k == 0:
         return np.empty(0, dtype=np.int64)
@@ -215,7 +215,8 @@ def simple_random(n_items: int, k: int, rng: Rng = 0) -> Indices:
     return _ascending(np.random.default_rng(rng).choice(n_items, size=k, replace=False))
 
 
-def _finite_vector(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def finite_vector(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """One finite number for each item, or an error that names it."""
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1:
         raise InvalidProbabilities(

@@ -1,0 +1,1 @@
+"""Looking at gated networks: tables, figures, and progress of a training loop."""

@@ -1,0 +1,1 @@
+"""Estimators of scikit-learn that select features: sparse regression, and selectors."""
