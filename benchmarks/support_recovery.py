@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from _support_rivals import DESIGNS, N_FEATURES, N_ROWS, N_SEEDS, N_TRUE, SNRS, problem, record
-from _table import DEFAULT_PEERS, HERE, header, row, run, save
+from _table import DEFAULT_PEERS, HERE, header, row, run, save, update_readme
 
 OURS = ("ours, k = 10", "ours, own choice")
 # What is compared with what: where ten columns are asked for, and where the method chooses.
@@ -166,14 +166,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=N_SEEDS)
     parser.add_argument("--timed", type=int, default=2)
     parser.add_argument("--rivals-lines", type=Path, help="JSON lines, kept from run to run")
-    parser.add_argument("--table", action="store_true", help="print the last run's table only")
+    parser.add_argument("--table", action="store_true", help="write the last run's table only")
     options = parser.parse_args()
     if options.table:
-        print(
-            "\n".join(
-                table(json.loads((HERE / "results/support_recovery.json").read_text())["settings"])
-            )
-        )
+        kept = json.loads((HERE / "results/support_recovery.json").read_text())
+        update_readme("support_recovery", table(kept["settings"]))
         return
     # Threads are set before NumPy and torch are imported: they read them only once.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -206,7 +203,7 @@ def main() -> None:
         },
     }
     save("support_recovery", content)
-    print("\n".join(table(settings)))
+    update_readme("support_recovery", table(settings))
 
 
 if __name__ == "__main__":

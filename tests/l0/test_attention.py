@@ -8,9 +8,9 @@ from torch.testing import assert_close
 from l0 import InvalidSetting, ShapeMismatch, compute_l0_penalty, compute_l2_penalty
 from l0.attention import L0MultiheadAttention
 from l0.layers import PlainForm
-from l0.materialization import materialize
 from l0.multihead import MultiheadAttention
 from l0.penalties import GatedLayer
+from l0.shrinking.materialization import materialize
 
 EMBEDDING, HEADS, BATCH, QUERIES, KEYS = 12, 4, 3, 5, 7
 MODULES = {

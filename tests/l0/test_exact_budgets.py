@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l0.budget import Budget
-from l0.materialization import materialize
+from l0.shrinking.materialization import materialize
 from l0.sized_gates import chances, sized_gates
 
 from .gated_networks import CONVERTED, HAND_BUILT, fresh, randomise

@@ -29,7 +29,7 @@ from l0 import (
 )
 from l0.errors import IneffectivePenalty
 from l0.gradients import check_gradients
-from l0.materialization import materialize
+from l0.shrinking.materialization import materialize
 from l0.training import param_groups
 
 

@@ -7,8 +7,8 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from l0.conversion import convert
-from l0.materialization import materialize
-from l0.reduced_layers import ReducedLayerNorm
+from l0.shrinking.materialization import materialize
+from l0.shrinking.reduced_layers import ReducedLayerNorm
 
 from .zeros import check, made, random, zero
 

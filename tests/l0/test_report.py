@@ -13,9 +13,9 @@ from l0.conversion import convert
 from l0.errors import InvalidSetting, MissingExtra
 from l0.hard_concrete import HardConcrete
 from l0.layers import L0Linear
-from l0.materialization import materialize
 from l0.reports.comparison import compare
 from l0.reports.reporting import report
+from l0.shrinking.materialization import materialize
 
 
 class Convolutions(nn.Module):

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from l0.attention import L0MultiheadAttention
 from l0.errors import CannotTrace, InvalidSetting, NotEqual
 from l0.layers import L0Conv2d, L0Linear
-from l0.materialization import materialize
-from l0.reduced_layers import Attention
+from l0.shrinking.materialization import materialize
+from l0.shrinking.reduced_layers import Attention
 
 from .zeros import check, made, random, zero
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import fx, nn
 
 from l0.errors import InvalidSpec
-from l0.materialization import materialize
-from l0.spec import load_spec, save_spec
-from l0.white_list import LAYERS, OPERATIONS
+from l0.shrinking.materialization import materialize
+from l0.shrinking.spec import load_spec, save_spec
+from l0.shrinking.white_list import LAYERS, OPERATIONS
 
 
 class Tied(nn.Module):

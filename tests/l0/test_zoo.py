@@ -12,8 +12,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from l0.conversion import convert
-from l0.materialization import materialize
-from l0.spec import load_spec, save_spec
+from l0.shrinking.materialization import materialize
+from l0.shrinking.spec import load_spec, save_spec
 
 from .zoo import ZOO
 

@@ -3,7 +3,7 @@
 import torch
 from torch.testing import assert_close
 
-from l0.materialization import materialize
+from l0.shrinking.materialization import materialize
 
 
 def random(*shape, seed=0):

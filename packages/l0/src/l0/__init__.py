@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from l0.gradients import GateGradients, check_gradients
     from l0.hard_concrete import HardConcrete
     from l0.layers import L0Conv2d, L0Linear, PlainForm
-    from l0.materialization import materialize
     from l0.multihead import MultiheadAttention
     from l0.penalties import (
         GateStatistics,
@@ -69,7 +68,8 @@ if TYPE_CHECKING:
     )
     from l0.selectors.selector import L0Selector
     from l0.selectors.sparse_regression import SparseL0Linear
-    from l0.spec import load_spec, save_spec
+    from l0.shrinking.materialization import materialize
+    from l0.shrinking.spec import load_spec, save_spec
     from l0.temperature import TemperatureScheduler, update_temperatures
     from l0.training import WeightAverage, param_groups
 
@@ -214,8 +214,8 @@ _HOMES = {
     ),
     "projection": ("Outcome", "Projection"),
     "budget": ("Budget",),
-    "materialization": ("materialize",),
-    "spec": (
+    "shrinking.materialization": ("materialize",),
+    "shrinking.spec": (
         "load_spec",
         "save_spec",
     ),

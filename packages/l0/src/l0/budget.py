@@ -210,7 +210,8 @@ class Budget(nn.Module):
 
         In each set the gates with the highest logits stay; how many, a search decides, from what
         one threshold on the chance to be open would leave. The values of gates that stay open go
-        into the weights; gates that belong to no weight become 1. After that only weights can be trained.
+        into the weights; gates that belong to no weight become 1. After that only weights can be
+        trained.
 
         Args:
             max_evaluations: About how many sizes to work out for a limit. With 0 the gates above

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from l0.flat_graph import FlatGraph
-from l0.plain_layers import arguments
+from l0.shrinking.flat_graph import FlatGraph
+from l0.shrinking.plain_layers import arguments
 from l0.tracing import MOVEMENTS
 
 
@@ -44,7 +44,7 @@ def find_constants(flat: FlatGraph, inputs: Mapping[str, Any]) -> dict[str, Valu
 
     Examples:
         >>> from torch import nn
-        >>> from l0.flat_graph import flat_graph
+        >>> from l0.shrinking.flat_graph import flat_graph
         >>> net, x = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), torch.ones(4, 2)
         >>> _ = net[0].weight.data[1].zero_()
         >>> flat = flat_graph(torch.export.export(net, (x,)), net)

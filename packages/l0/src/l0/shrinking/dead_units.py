@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from l0.constants import Values
-from l0.flat_graph import FlatGraph
-from l0.plain_layers import arguments
+from l0.shrinking.constants import Values
+from l0.shrinking.flat_graph import FlatGraph
+from l0.shrinking.plain_layers import arguments
 from l0.tracing import Axes, Trace
 
 # How far apart, relative to their size, two values of one constant may be by rounding.
@@ -86,8 +86,8 @@ def make_plan(flat: FlatGraph, trace: Trace, values: Mapping[str, Values]) -> Pl
 
     Examples:
         >>> from torch import nn
-        >>> from l0.constants import find_constants
-        >>> from l0.flat_graph import flat_graph
+        >>> from l0.shrinking.constants import find_constants
+        >>> from l0.shrinking.flat_graph import flat_graph
         >>> from l0.tracing import trace
         >>> net, x = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).eval(), torch.ones(2, 2)
         >>> _ = net[1].weight.data[:, 1].zero_()

@@ -11,15 +11,15 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
-from l0.constants import find_constants
-from l0.dead_units import make_plan
 from l0.errors import InvalidSetting, NotEqual
-from l0.flat_graph import FlatGraph, bound_inputs, flat_graph
 from l0.gated_model import GatedModel
 from l0.layers import PlainForm
-from l0.plain_graph import as_modules, owner_of
-from l0.plain_layers import ATTENTION, TRAINING_DROPOUT, arguments
-from l0.shrinking import shrink
+from l0.shrinking.constants import find_constants
+from l0.shrinking.dead_units import make_plan
+from l0.shrinking.flat_graph import FlatGraph, bound_inputs, flat_graph
+from l0.shrinking.plain_graph import as_modules, owner_of
+from l0.shrinking.plain_layers import ATTENTION, TRAINING_DROPOUT, arguments
+from l0.shrinking.slicing import shrink
 from l0.tracing import export, trace
 
 TOLERANCE = 1e-5

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import fx, nn
 
-from l0.reduced_layers import Attention, ReducedLayerNorm, reduced_layer_norm
+from l0.shrinking.reduced_layers import Attention, ReducedLayerNorm, reduced_layer_norm
 
 aten = torch.ops.aten
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from l0.flat_graph import FlatGraph
 from l0.multihead import MultiheadAttention
-from l0.plain_layers import Layer, plain_layer
+from l0.shrinking.flat_graph import FlatGraph
+from l0.shrinking.plain_layers import Layer, plain_layer
 
 aten = torch.ops.aten
 
@@ -36,7 +36,7 @@ def as_modules(flat: FlatGraph, original: nn.Module) -> fx.GraphModule:
         that `forward` makes itself (`torch.arange`, …) are made on the device of the export.
 
     Examples:
-        >>> from l0.flat_graph import flat_graph
+        >>> from l0.shrinking.flat_graph import flat_graph
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Dropout(0.1)).eval()
         >>> program = torch.export.export(net, (torch.ones(4, 2),))
         >>> small = as_modules(flat_graph(program, net), net)

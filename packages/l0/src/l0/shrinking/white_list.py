@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from l0.errors import InvalidSpec
-from l0.reduced_layers import Attention, ReducedLayerNorm
+from l0.shrinking.reduced_layers import Attention, ReducedLayerNorm
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor, fx, nn
 
 from l0.errors import InvalidSpec
-from l0.white_list import DTYPES, LAYERS, LAYERS_BY_NAME, function_named, name_of_function
+from l0.shrinking.white_list import DTYPES, LAYERS, LAYERS_BY_NAME, function_named, name_of_function
 
 FORMAT = "l0 network"
 VERSION = 1
@@ -44,7 +44,7 @@ def save_spec(small: fx.GraphModule, folder: str | os.PathLike[str]) -> None:
             list.
 
     Examples:
-        >>> from l0.materialization import materialize
+        >>> from l0.shrinking.materialization import materialize
         >>> small = materialize(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), [torch.ones(2, 4)])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_spec(small, folder)

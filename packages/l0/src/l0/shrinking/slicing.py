@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from l0.dead_units import Plan
-from l0.flat_graph import FlatGraph
-from l0.plain_layers import arguments
-from l0.reduced_layers import reduced_layer_norm
+from l0.shrinking.dead_units import Plan
+from l0.shrinking.flat_graph import FlatGraph
+from l0.shrinking.plain_layers import arguments
+from l0.shrinking.reduced_layers import reduced_layer_norm
 from l0.tracing import Trace
 
 aten = torch.ops.aten
@@ -33,9 +33,9 @@ def shrink(flat: FlatGraph, trace: Trace, plan: Plan) -> None:
         plan: What stays.
 
     Examples:
-        >>> from l0.constants import find_constants
-        >>> from l0.dead_units import make_plan
-        >>> from l0.flat_graph import flat_graph
+        >>> from l0.shrinking.constants import find_constants
+        >>> from l0.shrinking.dead_units import make_plan
+        >>> from l0.shrinking.flat_graph import flat_graph
         >>> from l0.tracing import trace
         >>> net, x = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).eval(), torch.ones(2, 2)
         >>> _ = net[1].weight.data[:, 1].zero_()
