@@ -65,10 +65,10 @@ class ColumnMasks:
         """The forward pass multiplies with the masks."""
 
     def close(self) -> None:
-        for name, mask in self.masks.items():
+        for name, layer in self.layers.items():
             # The averaging of weights has averaged the masks, too.
-            self.layers[name].weight_mask.copy_(mask)
-            prune.remove(self.layers[name], "weight")
+            layer.weight_mask.copy_(self.masks.get(name, layer.weight_mask))
+            prune.remove(layer, "weight")
 
 
 class RemovedUnits:

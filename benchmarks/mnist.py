@@ -15,11 +15,11 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Before torch is loaded.
@@ -62,7 +62,7 @@ def main() -> None:
     results = Results(options.again)
     for part in options.part:
         PARTS[part](results, options)
-    results.write()
+    results.show()
 
 
 class Results:
@@ -91,14 +91,15 @@ class Results:
         self.write()
 
     def write(self) -> None:
-        """Write the file and, if README.md has a place for it, the tables."""
+        """Write the file."""
         content = {k: v for k, v in self.content.items() if k not in ("machine", "date")}
-        content["versions"] = {"torch": torch.__version__, "python": platform.python_version()}
+        content["versions"] = {name: version(name) for name in ("l0-python", "torch", "numpy")}
         save("mnist", content)
-        if "<!-- mnist begins -->" in (HERE / "README.md").read_text():
-            update_readme("mnist", table(content))
-        else:
-            print("\n".join(table(content)))
+
+    def show(self) -> None:
+        """Put the tables into README.md."""
+        self.read()
+        update_readme("mnist", table(self.content))
 
 
 def tables(results: Results, options: argparse.Namespace) -> None:

@@ -57,10 +57,8 @@ if TYPE_CHECKING:
     from l0.reports.summaries import Report
     from l0.schedule import Schedule
     from l0.selection import (
-        apportion,
         constrained_top_k,
         inclusion_probabilities,
-        path,
         simple_random,
         spread,
         systematic,
@@ -117,7 +115,6 @@ __all__ = [
     "UnsupportedData",
     "WeightAverage",
     "__version__",
-    "apportion",
     "check_gradients",
     "compare",
     "compute_l0_penalty",
@@ -135,7 +132,6 @@ __all__ = [
     "load_spec",
     "materialize",
     "param_groups",
-    "path",
     "penalties",
     "report",
     "save_spec",
@@ -164,11 +160,9 @@ _HOMES = {
         "UnsupportedData",
     ),
     "selection": (
-        "apportion",
-        "constrained_top_k",
+            "constrained_top_k",
         "inclusion_probabilities",
-        "path",
-        "simple_random",
+            "simple_random",
         "spread",
         "systematic",
         "top_k",

@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l0.reports.palette import AFTER, BEFORE, INK, MUTED, PAPER
 from microcalibrate.errors import InvalidOption
 from microcalibrate.plotting import (
-    AFTER,
-    BEFORE,
-    INK,
     LEAST_ERROR,
-    MUTED,
-    PAPER,
     amount,
     blank_figure,
     broken_line,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l0.reports.palette import AFTER, FONT, GRID, INK, MUTED, PAPER
 from microcalibrate.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-# Blue and orange of Okabe and Ito (2008): told apart by colour-blind readers, and in grey by
-# lightness. Before and after also differ in the shape of their markers.
-INK, MUTED, GRID, PAPER = "#1f2933", "#5b6770", "#e1e6ea", "#ffffff"
-BEFORE, AFTER = "#e69f00", "#0072b2"
+# Before and after also differ in the shape of their markers.
 DARK = {INK: "#e8ebee", MUTED: "#a3adb5", GRID: "#373e44", PAPER: "#16191c", AFTER: "#56b4e9"}
 """What stands for a colour on a dark page; `BEFORE` stays."""
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CHARACTERS_A_LINE = 44
 CHARACTERS_A_SUBTITLE = 100
 

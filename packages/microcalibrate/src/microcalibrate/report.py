@@ -10,22 +10,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from l0.reports.palette import AFTER, FONT, GRID, INK, MUTED, PAPER
 from microcalibrate import figures
 from microcalibrate.atomic import atomic_path
-from microcalibrate.plotting import (
-    AFTER,
-    DARK,
-    FONT,
-    GRID,
-    INK,
-    MUTED,
-    PAPER,
-    amount,
-    load_plotly,
-    percent,
-    power_of_ten,
-    readable,
-)
+from microcalibrate.plotting import DARK, amount, load_plotly, percent, power_of_ten, readable
 from microcalibrate.result import STATISTICS
 
 if TYPE_CHECKING:

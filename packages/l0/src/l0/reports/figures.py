@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from l0.errors import MissingExtra
+from l0.reports.palette import AFTER, BEFORE, FONT, GRID, INK, MUTED, PAPER
 from l0.reports.tables import percent
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
     from l0.reports.progress import History
     from l0.reports.summaries import GatesReport, LayerReport, Report
 
-# Blue and orange of Okabe and Ito (2008): told apart by colour-blind readers, and in grey by
-# lightness.
-INK, MUTED, GRID, PAPER = "#1f2933", "#5b6770", "#e1e6ea", "#ffffff"
-BEFORE, AFTER = "#e69f00", "#0072b2"
 PALE = [[0.0, "#dcebf5"], [1.0, AFTER]]
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 CHARACTERS_A_LINE = 100
 SQUARES_A_ROW = 5
 SQUARE, LABELS = 150, 80
