@@ -197,7 +197,18 @@ def test_d14_what_is_shut_is_gone_and_what_is_left_can_be_trained(training):
     assert sum(parameter.count_nonzero() for parameter in small.parameters()) == kept
 
 
-def test_d15_d16_depthwise_layers_have_all_penalties_and_shut_with_their_bias():
+def test_d15_a_depthwise_layer_can_be_shrunk():
+    depthwise = L0Conv2d(5, 5, 3, groups=5, gate="channel")
+    depthwise.settle(torch.tensor([True, False, True, False, False]))
+    model = nn.Sequential(nn.Conv2d(3, 5, 1), depthwise, nn.ReLU(), nn.Conv2d(5, 2, 1)).eval()
+    x = torch.randn(2, 3, 6, 6)
+    small = materialize(model, [x])
+    assert small.get_submodule("1").out_channels == small.get_submodule("1").groups == 2
+    assert small.get_submodule("0").out_channels == small.get_submodule("3").in_channels == 2
+    assert_allclose(small(x).detach(), model(x).detach(), atol=1e-6)
+
+
+def test_d16_a_depthwise_layer_has_all_penalties_and_shuts_with_its_bias():
     layer = L0Conv2d(5, 5, 3, groups=5, init_mean=0.5)
     assert_allclose(compute_l0_penalty(layer).item(), 0.5 * (5 * 9 + 5), rtol=1e-5)
     expected = 0.5 * ((layer.weight**2).sum() + (layer.bias**2).sum())
