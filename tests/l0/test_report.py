@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from l0.conversion import convert
-from l0.errors import InvalidSetting, MissingExtra
+from l0.errors import InvalidSetting, MissingPackage
 from l0.hard_concrete import HardConcrete
 from l0.layers import L0Linear
 from l0.reports.comparison import compare
@@ -269,7 +269,7 @@ def test_an_extra_that_is_missing_is_named(monkeypatch, package, act):
     model = nn.Linear(2, 2)
 
     for seen in (report(model), compare(model, model)):
-        with pytest.raises(MissingExtra, match=r"pip install 'l0-python\[viz\]'"):
+        with pytest.raises(MissingPackage, match=r"pip install 'l0-python\[viz\]'"):
             getattr(seen, act)()
 
 

@@ -51,7 +51,7 @@ class UnreachableCount(InvalidCount):
         self.above = above
 
 
-class MissingExtra(L0Error, ImportError):
+class MissingPackage(L0Error, ImportError):
     """An optional package is needed; the text has the command that installs it."""
 
 

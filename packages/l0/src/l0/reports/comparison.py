@@ -62,7 +62,7 @@ class Comparison:
         """A row for each layer.
 
         Raises:
-            MissingExtra: If pandas is not installed.
+            MissingPackage: If pandas is not installed.
         """
         rows = []
         for change in self.layers:
@@ -85,7 +85,7 @@ class Comparison:
         """A figure of the shrunk layers: rows and columns of each weight, before and after.
 
         Raises:
-            MissingExtra: If Plotly is not installed.
+            MissingPackage: If Plotly is not installed.
         """
         from l0.reports import figures
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l0.errors import MissingExtra
+from l0.errors import MissingPackage
 from l0.reports.palette import AFTER, BEFORE, FONT, GRID, INK, MUTED, PAPER
 from l0.reports.tables import percent
 
@@ -34,14 +34,14 @@ def load_plotly() -> Any:
     """The Plotly package: the only place that imports it.
 
     Raises:
-        MissingExtra: If it is not installed.
+        MissingPackage: If it is not installed.
     """
     try:
         import plotly
         import plotly.graph_objects
         import plotly.subplots
     except ImportError as error:
-        raise MissingExtra(
+        raise MissingPackage(
             "figures need Plotly. Install it with: pip install 'l0-python[viz]'"
         ) from error
     return plotly

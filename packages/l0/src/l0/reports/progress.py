@@ -73,7 +73,7 @@ class History:
         """A row for each moment.
 
         Raises:
-            MissingExtra: If pandas is not installed.
+            MissingPackage: If pandas is not installed.
         """
         return data_frame([vars(moment) for moment in self.moments])
 
@@ -81,7 +81,7 @@ class History:
         """A figure: loss and densities over the steps.
 
         Raises:
-            MissingExtra: If Plotly is not installed.
+            MissingPackage: If Plotly is not installed.
         """
         from l0.reports import figures
 

@@ -129,7 +129,7 @@ class Report:
         `macs` and `open`.
 
         Raises:
-            MissingExtra: If pandas is not installed.
+            MissingPackage: If pandas is not installed.
         """
         rows = []
         for name, gates, layer in self.lines():
@@ -147,7 +147,7 @@ class Report:
         """A figure: the chances of the gates, and what is left of each layer.
 
         Raises:
-            MissingExtra: If Plotly is not installed.
+            MissingPackage: If Plotly is not installed.
         """
         from l0.reports import figures
 

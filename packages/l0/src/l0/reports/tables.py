@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from l0.errors import MissingExtra
+from l0.errors import MissingPackage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,12 +80,12 @@ def data_frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a pandas DataFrame.
 
     Raises:
-        MissingExtra: If pandas is not installed.
+        MissingPackage: If pandas is not installed.
     """
     try:
         import pandas as pd
     except ImportError as error:
-        raise MissingExtra(
+        raise MissingPackage(
             "a DataFrame needs pandas. Install it with: pip install 'l0-python[viz]'"
         ) from error
     return pd.DataFrame.from_records(rows)

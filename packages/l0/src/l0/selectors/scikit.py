@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from l0.errors import MissingExtra
+from l0.errors import MissingPackage
 
 try:
     from scipy.optimize import nnls
@@ -18,7 +18,7 @@ try:
     from sklearn.utils.multiclass import type_of_target
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as missing:
-    raise MissingExtra(
+    raise MissingPackage(
         "estimators and selectors need scikit-learn. Install it with: "
         "pip install 'l0-python[sklearn]'"
     ) from missing
