@@ -177,7 +177,8 @@ def test_without_scikit_learn_gates_work_and_the_way_out_is_named():
         "l0.gates.FeatureGate(3, 1).choose(keep=[2])\n"
         "from l0.errors import MissingPackage\n"
         "try:\n    import l0.selectors.selector\n"
-        "except MissingPackage as missing:\n    sys.exit('l0-python[sklearn]' not in str(missing))\n"
+        "except MissingPackage as missing:\n"
+        "    sys.exit('l0-python[sklearn]' not in str(missing))\n"
         "sys.exit(2)"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
