@@ -224,12 +224,12 @@ def table(content: dict) -> list[str]:
                 )
             )
     about = machine()
-    return [*lines, "", f"One thread; {about['cpu']}. Errors: mean over seeds (each)."]
+    return [*lines, "", f"One thread; {about['cpu']}. Errors: mean over seeds, and each seed."]
 
 
 def _grouped(runs: dict[str, dict]) -> dict[tuple[str, ...], list[dict]]:
     groups: dict[tuple[str, ...], list[dict]] = {}
-    for key, run in runs.items():
+    for key, run in sorted(runs.items(), key=lambda item: item[0].rpartition("/")[2]):
         groups.setdefault(tuple(key.split("/")[:-1]), []).append(run)
     return groups
 
