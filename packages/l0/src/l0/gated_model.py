@@ -91,6 +91,11 @@ class GatedModel(nn.Module):
         self._drawn: dict[str, Tensor] = {}
         self._factors: dict[str, list[_Factor]] = {}
         self._lay_factors(gating, shapes)
+        # Looking parameters up by their names in each call would take as long as a small layer.
+        self._owners = {
+            name: (module.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+            for name in self._factors
+        }
         self.to(next(iter(own.values())).device)
         sizes = self.sizes.gate_sizes("params").to(torch.get_default_dtype())
         for key, gate in self.named_gates():
@@ -138,9 +143,8 @@ class GatedModel(nn.Module):
     def gated_parameters(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Each gated parameter, with the chance of its entries to be active."""
         chances = {key: gate.prob_active() for key, gate in self.named_gates()}
-        own = dict(self.module.named_parameters())
         for name in self._factors:
-            yield own[name], self._factor_of(name, chances)
+            yield self._parameter(name), self._factor_of(name, chances)
 
     @torch.no_grad()
     def settle(self, open_mask: Tensor) -> None:
@@ -160,9 +164,8 @@ class GatedModel(nn.Module):
             part = open_mask[self.sets[key].first :][: self.sets[key].n_gates]
             values[key] = gate.settled_values()
             gate.settle(part.view(gate.log_alpha.shape))
-        own = dict(self.module.named_parameters())
         for name in self._factors:
-            own[name].mul_(self._factor_of(name, values))
+            self._parameter(name).mul_(self._factor_of(name, values))
 
     def folded(self) -> nn.Module:
         """A copy of the original module with the median gates multiplied into its parameters."""
@@ -193,12 +196,17 @@ class GatedModel(nn.Module):
         return {key: part.view(gate.log_alpha.shape) for (key, gate), part in parts}
 
     def _multiplied(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own = dict(self.module.named_parameters())
-        return {name: own[name] * self._factor_of(name, values) for name in self._factors}
+        return {
+            name: self._parameter(name) * self._factor_of(name, values) for name in self._factors
+        }
+
+    def _parameter(self, name: str) -> Tensor:
+        owner, own = self._owners[name]
+        return owner.get_parameter(own)
 
     def _factor_of(self, name: str, values: Mapping[str, Tensor]) -> Tensor:
         """Product of the gates of a parameter, broadcast to its shape."""
-        rank = self.module.get_parameter(name).ndim
+        rank = self._parameter(name).ndim
         product: Tensor | None = None
         for factor in self._factors[name]:
             gates = self._indexed(factor, values[factor.key])
