@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         InvalidOption,
         InvalidProblem,
     )
+    from microcalibrate.evaluation import RobustnessResult, evaluate_robustness
     from microcalibrate.problem import Problem
     from microcalibrate.result import CalibrationResult, Status, effective_sample_size
     from microcalibrate.targets import Targets, build_targets
@@ -31,10 +32,12 @@ _HOMES = {
     "InvalidProblem": "errors",
     "NotConvergedWarning": "calibration",
     "Problem": "problem",
+    "RobustnessResult": "evaluation",
     "Status": "result",
     "Targets": "targets",
     "build_targets": "targets",
     "effective_sample_size": "result",
+    "evaluate_robustness": "evaluation",
 }
 
 __all__ = [
@@ -47,10 +50,12 @@ __all__ = [
     "InvalidProblem",
     "NotConvergedWarning",
     "Problem",
+    "RobustnessResult",
     "Status",
     "Targets",
     "build_targets",
     "effective_sample_size",
+    "evaluate_robustness",
 ]
 
 

@@ -1,0 +1,399 @@
+"""How far a calibration holds beyond its own targets, and how stable its answer is.
+
+Targets are held out in folds (Stone 1974 for cross-validation; Roberts et al. 2017 for folds of
+whole groups), draws are repeated with other seeds, and records are reweighted by the Bayesian
+bootstrap (Rubin 1981), which leaves every target the records that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microcalibrate.arrays import Vector, checked_matrix
+from microcalibrate.calibration import Calibration, NotConvergedWarning
+from microcalibrate.errors import InvalidOption
+from microcalibrate.folds import target_folds, target_groups
+from microcalibrate.held_out import (
+    FoldSolve,
+    Plan,
+    Refit,
+    Runs,
+    draws_table,
+    folds_table,
+    refit_row,
+    solve_folds,
+    targets_table,
+)
+from microcalibrate.problem import Problem
+from microcalibrate.progress import ProgressBar
+from microcalibrate.result import Status
+from microcalibrate.robustness_tables import (
+    INFEASIBLE,
+    RandomComparison,
+    compared,
+    known_mean,
+    robustness_figures,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "microcalibrate.robustness/1"
+
+# Seeds of repeated draws, where records are drawn at all.
+DRAWS = 3
+# Options of a calibration that are about its targets or bounds: a problem holds them.
+ABOUT_TARGETS = {"tolerances", "importances", "scales", "min_weight_ratio", "max_weight_ratio"}
+
+
+@dataclass(frozen=True, eq=False)
+class RobustnessResult(Mapping[str, float]):
+    """What `evaluate_robustness` found; `result["mean_error"]` and the like are its figures.
+
+    Errors are absolute, relative to the scale of their target, and capped at 1 each.
+
+    Attributes:
+        figures: By name: `mean_error` (held-out, mean over folds), `std_error` (its standard
+            deviation over folds), `worst_error` (of a fold), `train_error` (in the same folds, of
+            the targets calibrated to), `gap` (held-out less train), `design_error` (held-out,
+            had the design weights been left alone), `within_10_percent` (share of held-out
+            targets), `weight_change` (share of the dense weight that moves when a fold is left
+            out, mean over folds), `records` and `kish` (mean over folds and draws), `n_folds`,
+            `n_groups`, `n_targets`; where more than one draw was made `draw_std` (standard
+            deviation of the held-out error over seeds), with replicates `bootstrap_std` (of the
+            error on all targets), with a comparison `random_mean_error` and `random_ratio`.
+        folds: One row per fold: `fold`, `n_targets`, `held_out_error`, `train_error`, `gap`,
+            `design_error`, `random_error` (NaN without), `weight_change` (dense weights),
+            `final_weight_change`, `records`, `kish`.
+        targets: One row per target: `name`, `group`, `fold`, `target`, `held_out_error` and
+            `train_error` (mean over draws, and over the other folds), `held_out_bias` (signed,
+            not capped), `design_error`, `random_error`.
+        draws: One row per refit: `fold` (-1 calibrates to all targets), `selection`, `seed`,
+            `records`, `kish`, `train_error`, `held_out_error`, `status`.
+        bootstrap: One row per replicate: `replicate`, `records`, `kish`, `error` (on all
+            targets), `status`.
+        drift: One row per untargeted variable: `variable`, `design_total`, `dense_total`, and
+            relative to the dense total `draw_drift` (mean absolute change by draw and refit),
+            `fold_drift` (mean absolute change when a fold is left out), `random_drift`,
+            `bootstrap_std`. Empty where none is named.
+        random: The comparison with a random sample, or None where all records stay.
+        verdict: What to make of it, one sentence each.
+        settings: The options of the run.
+    """
+
+    figures: dict[str, float]
+    folds: pd.DataFrame
+    targets: pd.DataFrame
+    draws: pd.DataFrame
+    bootstrap: pd.DataFrame
+    drift: pd.DataFrame
+    random: RandomComparison | None
+    verdict: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def __getitem__(self, name: str) -> float:
+        """One of the figures; an unknown name is a KeyError that lists the known ones."""
+        if name not in self.figures:
+            raise KeyError(f"{name!r} is no figure of this result. There are: {list(self.figures)}")
+        return self.figures[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the figures."""
+        return iter(self.figures)
+
+    def __len__(self) -> int:
+        """Number of figures."""
+        return len(self.figures)
+
+    def __repr__(self) -> str:
+        """The figures that matter, in one line."""
+        shown = ("mean_error", "std_error", "train_error", "n_folds", "records")
+        return f"RobustnessResult({', '.join(f'{name}={self[name]:.4g}' for name in shown)})"
+
+    def summary(self) -> str:
+        """The verdict, one sentence a line."""
+        return "\n".join(self.verdict)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables as CSV, and figures, verdict and settings as `robustness.json`.
+
+        Args:
+            folder: Where to; made if it does not exist. A former run there is replaced as a
+                whole, and only once the new one is complete.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UnwritableFile: If it cannot be written; nothing is left half done.
+        """
+        from microcalibrate.atomic import run_folder
+        from microcalibrate.io import write_json, write_table
+
+        compared_to = vars(self.random) if self.random else {}
+        # JSON has no NaN: what is not known is null.
+        known = {name: None if value != value else value for name, value in compared_to.items()}
+        values = {
+            "format": FORMAT,
+            "figures": self.figures,
+            "random": known or None,
+            "verdict": self.verdict,
+            "settings": self.settings,
+        }
+        with run_folder(Path(folder)) as fresh:
+            for name in ("folds", "targets", "draws", "bootstrap", "drift"):
+                write_table(getattr(self, name), fresh / f"{name}.csv", guard_formulas=True)
+            write_json(values, fresh / "robustness.json")
+        return Path(folder)
+
+
+def evaluate_robustness(
+    weights: Any,
+    targets: Any,
+    estimate_matrix: Any,
+    l0_lambda: float = 0.0,
+    n_folds: int = 5,
+    *,
+    target_names: Sequence[str] | None = None,
+    target_records: int | None = None,
+    groups: Any = "correlation",
+    families: Sequence[str | None] | None = None,
+    n_draws: int | None = None,
+    n_bootstrap: int = 0,
+    untargeted: Any = None,
+    compare_with_random: bool = True,
+    seed: int = 0,
+    progress: bool | None = False,
+    max_iter: int = 1000,
+    **options: Any,
+) -> RobustnessResult:
+    """Measure how well a calibration does on targets that it did not see, and how stable it is.
+
+    Each fold of targets is left out in turn: the dense solve on the others is done once, every
+    draw and refit starts from it, and the targets left out are then looked at.
+
+    Args:
+        weights: Design weights, shape `(n_records,)`, persons (or households) per record.
+        targets: Population totals, shape `(n_targets,)`, or a mapping by target name.
+        estimate_matrix: What each record adds to each target per unit of weight, shape
+            `(n_records, n_targets)`: DataFrame, array or SciPy sparse matrix.
+        l0_lambda: Price of records, as in `Calibration`; 0 keeps all.
+        n_folds: How many folds, from 2 to the number of groups of targets.
+        target_names: Names of the targets, where the matrix has no column names.
+        target_records: Exact number of records to keep, instead of a price.
+        groups: Which targets are held out together: "correlation" of their columns (a target and
+            its copy are never parted), "family", "names", None, or one label per target; see
+            `microcalibrate.folds.target_groups`.
+        families: A family per target, for `groups="family"`.
+        n_draws: Draws with seeds from `seed` on, in each fold and on all targets; 3 where None
+            and records are drawn, 1 where all stay.
+        n_bootstrap: Replicates of the whole calibration with design weights times exponential
+            random numbers of mean 1 (Rubin 1981). Each costs a dense solve.
+        untargeted: Further variables whose totals are followed but not targeted, per unit of
+            weight: DataFrame, array or SciPy sparse matrix, shape `(n_records, n_variables)`.
+        compare_with_random: Whether simple random samples of as many records are refitted in the
+            same folds; where all records stay there is nothing to compare.
+        seed: Of folds, draws and replicates.
+        progress: Whether to show a bar; None shows it on a terminal.
+        max_iter: Most Newton steps of each solve.
+        **options: Further options of `Calibration`: tolerances, importances, scales,
+            min_weight_ratio, max_weight_ratio, distance, closeness, refit_closeness, kappa,
+            selection, temperature, device.
+
+    Returns:
+        Figures by name, tables, and a verdict in words.
+
+    Raises:
+        InvalidProblem: If weights, targets or matrix do not fit together.
+        InvalidOption: If an option is out of its range, or there are fewer groups than folds.
+        InfeasibleTargets: If exact or banded targets cannot all hold, on all records or on those
+            drawn.
+        KeyboardInterrupt: If Ctrl-C ended a solve: half a comparison is none.
+
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> matrix = rng.lognormal(size=(200, 10))
+        >>> robustness = evaluate_robustness(
+        ...     weights=np.ones(200), targets=matrix.sum(axis=0) * 1.1, estimate_matrix=matrix
+        ... )
+        >>> robustness["mean_error"] < 0.1
+        True
+        >>> len(robustness.folds)
+        5
+    """
+    # Everything is checked here once, as a calibration would.
+    asked: Any = {"target_records": target_records, "target_names": target_names, "seed": seed}
+    calibration = Calibration(weights, targets, estimate_matrix, l0_lambda, **options | asked)
+    problem, drawn = calibration.problem, calibration.settings.budget is not None
+    draws = _checked_count("n_draws", n_draws, DRAWS if drawn else 1, 1)
+    replicates = _checked_count("n_bootstrap", n_bootstrap, 0, 0)
+    if draws > 1 and not drawn:
+        raise InvalidOption(
+            f"n_draws={draws} needs records to be drawn, and all stay. Give l0_lambda or "
+            "target_records, or leave n_draws out."
+        )
+    extra = _checked_variables(untargeted, problem.n_records)
+    labels = target_groups(problem, None, groups=groups, families=families)
+    folds = target_folds(problem, None, n_folds, groups=labels, seed=seed)
+    engine = {name: value for name, value in options.items() if name not in ABOUT_TARGETS}
+    seeds = tuple(range(int(seed), int(seed) + draws))
+    plan = Plan(l0_lambda, target_records, seeds, drawn and compare_with_random)
+
+    with ProgressBar(progress) as bar:
+        shared: dict[str, Any] = {"max_iter": max_iter, "bar": bar, **engine}
+        whole = plan.run(FoldSolve(problem, np.array([], dtype=np.int64), **shared))
+        parts = [plan.run(solved) for solved in solve_folds(problem, folds, **shared)]
+        boot = [plan.replicate(problem, number + 1, **shared) for number in range(replicates)]
+    _warn_of_open_ends([whole, *parts])
+
+    tables = {
+        "folds": folds_table(problem, whole, parts),
+        "targets": targets_table(problem, labels, parts),
+        "draws": draws_table([whole, *parts]),
+        "bootstrap": _bootstrap_table(boot),
+        "drift": _drift_table(problem, extra, whole, parts, boot),
+    }
+    random = compared(tables["folds"], tables["draws"]) if plan.with_random else None
+    figures = robustness_figures(tables, random)
+    settings = {
+        **calibration.settings.as_plain(problem, max_iter),
+        "n_folds": len(folds),
+        "groups": groups if groups is None or isinstance(groups, str) else "labels",
+        "n_draws": draws,
+        "n_bootstrap": replicates,
+    }
+    verdict = _verdict(figures, tables, random, settings)
+    return RobustnessResult(figures, **tables, random=random, verdict=verdict, settings=settings)
+
+
+def _checked_count(name: str, given: int | None, default: int, least: int) -> int:
+    count = default if given is None else given
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < least:
+        raise InvalidOption(f"{name}={given!r} must be a whole number from {least}.")
+    return int(count)
+
+
+def _checked_variables(untargeted: Any, n_records: int) -> tuple[Any, tuple[str, ...]]:
+    if untargeted is None:
+        return np.zeros((n_records, 0)), ()
+    matrix, names = checked_matrix(untargeted, n_records, ())
+    return matrix, names or tuple(f"variable_{column}" for column in range(matrix.shape[1]))
+
+
+def _warn_of_open_ends(runs: Sequence[Runs]) -> None:
+    ends = [run.dense_status for run in runs]
+    ends += [r.status for run in runs for r in run.drawn if r.weights is not run.dense_weights]
+    open_ends = [status for status in ends if status is not Status.CONVERGED]
+    if open_ends:
+        warnings.warn(
+            f"{len(open_ends)} of {len(ends)} solves have no certificate: {open_ends[0].value}",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+
+
+def _bootstrap_table(replicates: Sequence[Refit | None]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [{"replicate": n, **refit_row(refit)} for n, refit in enumerate(replicates, 1)]
+    columns = ["replicate", "records", "kish", "train_error", "status"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"train_error": "error"})
+
+
+def _drift_table(
+    problem: Problem,
+    untargeted: tuple[Any, tuple[str, ...]],
+    whole: Runs,
+    parts: Sequence[Runs],
+    replicates: Sequence[Refit | None],
+) -> pd.DataFrame:
+    import pandas as pd
+
+    matrix, names = untargeted
+    dense = np.asarray(matrix.T @ whole.dense_weights)
+    size = np.asarray(abs(matrix).T @ np.abs(whole.dense_weights))
+    scale = np.where(dense != 0, np.abs(dense), np.where(size > 0, size, 1.0))
+
+    def changes(weights: Iterable[Vector]) -> Vector:
+        found = [(matrix.T @ each - dense) / scale for each in weights]
+        return np.array(found) if found else np.full((1, len(names)), np.nan)
+
+    random = [refit for refit in whole.random if refit is not None]
+    again = changes(refit.weights for refit in replicates if refit is not None)
+    return pd.DataFrame(
+        {
+            "variable": list(names),
+            "design_total": np.asarray(matrix.T @ problem.design_weights),
+            "dense_total": dense,
+            "draw_drift": np.abs(changes(refit.weights for refit in whole.drawn)).mean(axis=0),
+            "fold_drift": np.abs(changes(part.dense_weights for part in parts)).mean(axis=0),
+            "random_drift": np.abs(changes(refit.weights for refit in random)).mean(axis=0),
+            "bootstrap_std": again.std(axis=0, ddof=1) if len(again) > 1 else math.nan,
+        }
+    )
+
+
+def _verdict(
+    figures: Mapping[str, float],
+    tables: dict[str, pd.DataFrame],
+    random: RandomComparison | None,
+    settings: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """What to make of it, one sentence each."""
+    worst = tables["targets"].nlargest(1, "held_out_error").iloc[0]
+    helps = "brings" if figures["mean_error"] < figures["design_error"] else "does not bring"
+    said = [
+        f"Held-out targets are missed by {figures['mean_error']:.2%} on average (standard "
+        f"deviation over {figures['n_folds']:.0f} folds: {figures['std_error']:.2%}), those "
+        f"calibrated to by {figures['train_error']:.2%}: a gap of {figures['gap']:.2%}.",
+        f"The design weights miss the same targets by {figures['design_error']:.2%}: calibrating "
+        f"to the other targets {helps} held-out ones closer.",
+        f'The held-out target missed most is "{worst["name"]}" ({worst.held_out_error:.2%}); '
+        f"{figures['within_10_percent']:.0%} are within 10%.",
+        f"Leaving out a fold moves {figures['weight_change']:.2%} of the weight.",
+    ]
+    if "draw_std" in figures:
+        said.append(
+            f"Over {settings['n_draws']} draws of about {figures['records']:,.0f} records the "
+            f"held-out error has a standard deviation of {figures['draw_std']:.2%}."
+        )
+    if random is not None:
+        said.append(_against_random(random, figures))
+    boot = tables["bootstrap"]
+    if "bootstrap_std" in figures:
+        said.append(
+            f"Over {len(boot)} reweightings of the records the error on all targets is on average "
+            f"{known_mean(boot.error):.2%} (standard deviation {figures['bootstrap_std']:.2%})."
+        )
+    if infeasible := int((boot.status == INFEASIBLE).sum()):
+        said.append(f"{infeasible} of {len(boot)} reweightings could not meet the hard targets.")
+    drift = tables["drift"]
+    if len(drift):
+        said.append(
+            f"Totals of {len(drift)} untargeted variables change by {drift.draw_drift.median():.2%}"
+            f" (median) against the dense weights through draw and refit, and by "
+            f"{drift.fold_drift.median():.2%} when a fold is left out."
+        )
+    if settings["groups"] is None:
+        said.append("Targets were held out one by one: like ones may have leaked between folds.")
+    return tuple(said)
+
+
+def _against_random(random: RandomComparison, figures: Mapping[str, float]) -> str:
+    if not random.n_folds:
+        return "No simple random sample of as many records could meet the hard targets."
+    word = "no clear difference from random"
+    if abs(random.advantage) > 2 * random.advantage_standard_error:
+        word = "better than random" if random.advantage > 0 else "worse than random"
+    return (
+        f"Simple random samples of as many records ({figures['records']:,.0f}) miss held-out "
+        f"targets by {random.mean_error:.2%}: this is {word}, with {random.error_ratio:.2f} times "
+        f"the error, and the smaller one in {random.folds_won} of {random.n_folds} folds."
+    )
