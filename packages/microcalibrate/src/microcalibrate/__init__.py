@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from microcalibrate.evaluation import RobustnessResult, evaluate_robustness
     from microcalibrate.problem import Problem
     from microcalibrate.result import CalibrationResult, Status, effective_sample_size
+    from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
     from microcalibrate.targets import Targets, build_targets
 
 _HOMES = {
@@ -34,7 +35,9 @@ _HOMES = {
     "Problem": "problem",
     "RobustnessResult": "evaluation",
     "Status": "result",
+    "TargetAnalysis": "target_analysis",
     "Targets": "targets",
+    "analyse_targets": "target_analysis",
     "build_targets": "targets",
     "effective_sample_size": "result",
     "evaluate_robustness": "evaluation",
@@ -52,7 +55,9 @@ __all__ = [
     "Problem",
     "RobustnessResult",
     "Status",
+    "TargetAnalysis",
     "Targets",
+    "analyse_targets",
     "build_targets",
     "effective_sample_size",
     "evaluate_robustness",

@@ -1,0 +1,182 @@
+"""Solves of one problem with some targets changed, and what a result says in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microcalibrate.distances import Distance, distance_named
+from microcalibrate.engine import Solution, solve
+from microcalibrate.errors import InfeasibleTargets, InvalidOption
+from microcalibrate.problem import Problem
+from microcalibrate.program import Program, program_of
+
+if TYPE_CHECKING:
+    from microcalibrate.result import CalibrationResult
+
+Vector = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+# A result belongs to a problem when its prices explain its errors to this, relative.
+SAME_PROBLEM = 1e-3
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How to solve: the options that do not change from one solve to the next.
+
+    Attributes:
+        distance: What closeness to design weights means.
+        closeness: Price of distance in units of half the mean squared error of soft targets.
+        max_iter: Most Newton steps of a solve.
+    """
+
+    distance: Distance
+    closeness: float
+    max_iter: int
+
+    def price_for(self, problem: Problem) -> float:
+        """Price of distance: 1 where no soft target counts, also when hard ones were dropped."""
+        return self.closeness if problem.importances.any() else 1.0
+
+    def solution(self, problem: Problem) -> Solution:
+        """Solve a problem.
+
+        Raises:
+            InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+        """
+        price = self.price_for(problem)
+        return solve(problem, self.distance, closeness=price, max_iter=self.max_iter)
+
+    def program(self, problem: Problem) -> tuple[Program, Mask]:
+        """The program of a problem, and the mask `(n_records,)` of its free records."""
+        program, free, _ = program_of(problem, self.distance, self.price_for(problem))
+        return program, free
+
+    def feasible(self, problem: Problem) -> tuple[Problem, Solution, str]:
+        """Solve a problem, or, where its hard targets cannot all hold, its soft form.
+
+        Returns:
+            The problem that was solved, its solution, and why it had to be changed, or "".
+        """
+        try:
+            return problem, self.solution(problem), ""
+        except InfeasibleTargets as error:
+            soft = all_soft(problem)
+            return soft, self.solution(soft), str(error)
+
+
+def all_soft(problem: Problem) -> Problem:
+    """The problem with every target soft; one that was hard counts as the mean of the others."""
+    soft = problem.is_soft
+    usual = problem.importances[soft].mean() if soft.any() else 1.0
+    importances = np.where(soft, problem.importances, usual)
+    return replace(
+        problem,
+        tolerances=np.full(problem.n_targets, np.nan),
+        importances=importances / importances.sum(),
+    )
+
+
+def without(problem: Problem, dropped: Mask) -> Problem:
+    """The problem without some targets, which keep their places and count for nothing."""
+    return replace(
+        problem,
+        tolerances=np.where(dropped, np.nan, problem.tolerances),
+        importances=np.where(dropped, 0.0, problem.importances),
+    )
+
+
+def objective_at(program: Program, ratio: Vector) -> float:
+    """Objective of a program, without slacks, at ratios of its free records, `(n_free,)`."""
+    x = np.concatenate([ratio, np.zeros(len(program.slack_target))])
+    return program.objective(x, program.errors(x))
+
+
+def cost_of_distance(
+    problem: Problem,
+    closeness: float | None,
+    distance: str | Distance | None,
+    result: CalibrationResult | None,
+) -> tuple[float, Distance]:
+    """Closeness and distance, those of `result` where none are given.
+
+    Raises:
+        InvalidOption: If one cannot be honoured, or the result is of other targets or records.
+    """
+    given: dict[str, Any]
+    if result is None:
+        given = {"closeness": 1e-4, "distance": "chi2"}
+    else:
+        given = result.settings
+        if given["l0_lambda"] or given["target_records"] is not None:
+            raise InvalidOption(
+                "the result is of a calibration that dropped records, so its prices are not those "
+                "of all records. Leave `result` out, or calibrate with l0_lambda=0."
+            )
+        if list(result.targets["name"]) != list(problem.target_names):
+            raise InvalidOption(
+                "the result is of other targets than those given. Leave `result` out, or pass "
+                "targets and matrix as they were calibrated."
+            )
+    price = given["closeness"] if closeness is None else closeness
+    check_positive("closeness", price)
+    return float(price), distance_named(given["distance"] if distance is None else distance)
+
+
+def given_by(result: CalibrationResult, problem: Problem) -> tuple[Vector, Vector, float]:
+    """Prices, ratios and gap of a result of this problem.
+
+    Raises:
+        InvalidOption: If its design weights are others.
+    """
+    if not np.array_equal(result.design_weights, problem.design_weights):
+        raise InvalidOption("the result has other design weights than those given. Leave it out.")
+    weight = problem.design_weights
+    ratio = np.divide(result.weights, weight, out=np.zeros_like(weight), where=weight > 0)
+    return result.targets["price"].to_numpy(dtype=np.float64), ratio, float(result.gap)
+
+
+def check_prices(program: Program, prices: Vector, ratio: Vector) -> None:
+    """Refuse prices that are not those of this problem: they must explain errors and ratios.
+
+    Raises:
+        InvalidOption: If they do not.
+    """
+    best = program.response(program.gradient(prices))[: program.n_ratios]
+    errors = program.columns.transposed_product(ratio) - program.goal
+    soft = ~program.is_hard
+    expected = program.compliance[soft] * prices[soft]
+    size = 1 + np.abs(errors[soft]).max(initial=0.0)
+    off = np.abs(errors[soft] - expected).max(initial=0.0) / size
+    moved = np.abs(program.columns.transposed_product(best - ratio)).max() / size
+    if max(off, moved) > SAME_PROBLEM:
+        raise InvalidOption(
+            "the prices of the result do not belong to this problem: it was calibrated with other "
+            "targets, importances, bounds, closeness or distance, or did not converge. Pass the "
+            "same ones, or leave `result` out."
+        )
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse an option that is not a positive number."""
+    number = isinstance(value, (int, float, np.integer, np.floating))
+    if not number or isinstance(value, bool) or not (np.isfinite(value) and value > 0):
+        raise InvalidOption(f"{name}={value!r} must be a positive number.")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Refuse an option that is not between 0 and 1."""
+    number = isinstance(value, (float, np.floating))
+    if not number or not 0 < value < 1:
+        raise InvalidOption(f"{name}={value!r} must be between 0 and 1.")
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Refuse an option that is not a whole number from `least`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise InvalidOption(f"{name}={value!r} must be a whole number from {least}.")
