@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l0.distribution import log_alpha_for
+from l0.distribution import log_alpha_for, prob_active
 from l0.errors import InvalidSetting
 from l0.gated_model import GatedModel
 from l0.hard_concrete import HardConcrete
@@ -82,7 +82,15 @@ def sized_gates(model: nn.Module) -> SizedGates:
 
 def chances(row: SizedGates) -> Tensor:
     """Chance of each gate not to be zero, shape `(n_gates,)`; differentiable in the logits."""
-    return torch.cat([gate.prob_active().flatten() for gate in row.gates])
+    limits = {gate.limits for gate in row.gates}
+    if len(limits) > 1:
+        return torch.cat([gate.prob_active().flatten() for gate in row.gates])
+    # Alike but for their temperatures: one formula for all of them, as a budget asks at each step.
+    logits = torch.cat([gate.log_alpha.flatten() for gate in row.gates])
+    temperatures = torch.cat(
+        [gate.temperature.expand(gate.log_alpha.numel()) for gate in row.gates]
+    )
+    return prob_active(logits, temperatures, limits.pop())
 
 
 @torch.no_grad()
