@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -99,9 +100,9 @@ class _Gated(nn.Module):
             dtype=self.weight.dtype,
         )
 
+    @abstractmethod
     def _apply_layer(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """What the layer does with a weight and a bias: the class of the layer says."""
-        raise NotImplementedError
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer with a draw of its gates (the median gates in evaluation mode)."""
