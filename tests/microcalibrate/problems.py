@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate import Calibration
-from microcalibrate.distances import distance_named
+from microcalibrate.engine.distances import distance_named
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]

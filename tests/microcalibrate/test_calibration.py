@@ -24,8 +24,8 @@ from microcalibrate import (
     Status,
     effective_sample_size,
 )
-from microcalibrate.distances import CHI2
-from microcalibrate.engine import Step, solve
+from microcalibrate.engine.distances import CHI2
+from microcalibrate.engine.solving import Step, solve
 from microcalibrate.problem import Problem
 
 from .problems import calibrated, conflicting, feasible, survey

@@ -10,10 +10,10 @@ import scipy.optimize as so
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration
-from microcalibrate.distances import distance_named
-from microcalibrate.engine import solve
+from microcalibrate.engine.distances import distance_named
+from microcalibrate.engine.program import program_of
+from microcalibrate.engine.solving import solve
 from microcalibrate.problem import Problem
-from microcalibrate.program import program_of
 from microcalibrate.result import Status
 
 from .problems import (

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from microcalibrate import Calibration, CalibrationResult
 from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, app
-from microcalibrate.interior_point import InteriorPoint
+from microcalibrate.engine.interior_point import InteriorPoint
 from microcalibrate.io import read_table
 
 RUN_FILES = {

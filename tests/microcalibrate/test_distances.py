@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate import Distance, InvalidOption
-from microcalibrate.distances import DISTANCES, distance_named
+from microcalibrate.engine.distances import DISTANCES, distance_named
 
 from .problems import calibrated, feasible
 

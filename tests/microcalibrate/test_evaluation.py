@@ -22,9 +22,9 @@ from microcalibrate import (
     Problem,
     effective_sample_size,
 )
-from microcalibrate.evaluation import evaluate_robustness
-from microcalibrate.folds import target_folds
-from microcalibrate.held_out import FoldSolve, solve_folds
+from microcalibrate.evaluation.folds import target_folds
+from microcalibrate.evaluation.held_out import FoldSolve, solve_folds
+from microcalibrate.evaluation.robustness import evaluate_robustness
 
 from .problems import Data, feasible, survey
 

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, CalibrationResult, figures
 from microcalibrate.errors import InvalidOption
-from microcalibrate.plotting import DARK, amount, percent, power_of_ten
+from microcalibrate.figures.plotting import DARK, amount, percent, power_of_ten
 
 HOSTILE = '<img src=x onerror=alert(1)>/<a href="javascript:alert(2)">%{x}</a><b>$x$\u202e'
 DRAWINGS = ["plot_fit", "plot_estimates", "plot_worst", "plot_weights", "plot_history"]
@@ -180,7 +180,7 @@ def test_every_colour_has_one_for_dark_pages(result: CalibrationResult, drawing:
 def test_without_plotly_the_way_out_is_named() -> None:
     code = (
         "import sys; sys.modules['plotly'] = None\n"
-        "from microcalibrate.plotting import load_plotly\n"
+        "from microcalibrate.figures.plotting import load_plotly\n"
         "try: load_plotly()\n"
         "except ImportError as error: print(type(error).__name__, error)"
     )

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
 from microcalibrate import InvalidOption, InvalidProblem, Problem
-from microcalibrate.folds import target_folds, target_groups
+from microcalibrate.evaluation.folds import target_folds, target_groups
 
 from .problems import survey
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from microcalibrate import Calibration
-from microcalibrate.normal_equations import columns_of, factor
+from microcalibrate.engine.normal_equations import columns_of, factor
 
 from .problems import Data, calibrated, conflicting, feasible, ratio_of, survey
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from microcalibrate.ordering import neighbour_order
+from microcalibrate.selection.ordering import neighbour_order
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

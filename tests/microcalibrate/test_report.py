@@ -18,9 +18,9 @@ import pytest
 
 from microcalibrate import Calibration, CalibrationResult
 from microcalibrate.errors import UnwritableFile
-from microcalibrate.figures import by_error
-from microcalibrate.plotting import amount, percent, power_of_ten
-from microcalibrate.report import WORST_TARGETS, headline, render, write_report
+from microcalibrate.figures.calibration import by_error
+from microcalibrate.figures.plotting import amount, percent, power_of_ten
+from microcalibrate.reports.calibration import WORST_TARGETS, headline, render, write_report
 from microcalibrate.result import STATISTICS, Status
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>$title&amp;"

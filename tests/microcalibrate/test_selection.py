@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from microcalibrate import Calibration
 from microcalibrate.problem import Problem
-from microcalibrate.selection import (
+from microcalibrate.selection.drawing import (
     SELECTIONS,
     Budget,
     Draw,

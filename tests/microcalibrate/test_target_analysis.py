@@ -13,11 +13,11 @@ import scipy.sparse as sp
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration
-from microcalibrate.distances import CHI2
-from microcalibrate.engine import solve
+from microcalibrate.engine.distances import CHI2
+from microcalibrate.engine.solving import solve
 from microcalibrate.errors import UnwritableFile
 from microcalibrate.problem import Problem
-from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
+from microcalibrate.target_analysis.analysis import TargetAnalysis, analyse_targets
 
 from .problems import Data, conflicting, feasible, survey
 

@@ -10,7 +10,7 @@ import pytest
 
 from microcalibrate import Calibration
 from microcalibrate.errors import InvalidOption, InvalidProblem, InvalidWeights
-from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
+from microcalibrate.target_analysis.analysis import TargetAnalysis, analyse_targets
 
 from .problems import Data, feasible
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate.errors import InvalidOption
-from microcalibrate.target_analysis import analyse_targets
+from microcalibrate.target_analysis.analysis import analyse_targets
 
 from .problems import survey
 

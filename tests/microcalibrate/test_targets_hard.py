@@ -10,8 +10,8 @@ import scipy.optimize as so
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, InfeasibleTargets
-from microcalibrate.distances import distance_named
-from microcalibrate.engine import solve
+from microcalibrate.engine.distances import distance_named
+from microcalibrate.engine.solving import solve
 from microcalibrate.problem import Problem
 
 from .problems import Data, calibrated, conflicting, feasible, objective_of, ratio_of

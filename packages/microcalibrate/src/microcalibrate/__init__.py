@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microcalibrate.calibration import Calibration, NotConvergedWarning
-    from microcalibrate.distances import Distance
+    from microcalibrate.engine.distances import Distance
     from microcalibrate.errors import (
         CalibrationError,
         InfeasibleTargets,
@@ -27,7 +27,7 @@ _HOMES = {
     "Calibration": "calibration",
     "CalibrationError": "errors",
     "CalibrationResult": "result",
-    "Distance": "distances",
+    "Distance": "engine.distances",
     "InfeasibleTargets": "errors",
     "InvalidOption": "errors",
     "InvalidProblem": "errors",

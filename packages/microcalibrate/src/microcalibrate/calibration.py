@@ -9,32 +9,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from microcalibrate.arrays import checked_weights, is_sparse
-from microcalibrate.distances import Distance, distance_named
-from microcalibrate.engine import Solution, solve
+from microcalibrate.arrays import checked_weights
+from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
+from microcalibrate.reduction import draw_records, refit_records
 from microcalibrate.result import (
     CalibrationResult,
     Status,
     installed_versions,
     weight_statistics,
 )
-from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget, Draw
 from microcalibrate.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Vector = NDArray[np.float64]
-
-# No survivor of a selection ends with less than this share of the weight it was drawn with: a
-# record that is simulated must carry something.
-LEAST_SURVIVOR = 0.05
 
 
 class NotConvergedWarning(UserWarning):
@@ -231,7 +226,7 @@ class Calibration:
             if budget is not None and solution.status is not Status.CANCELLED:
                 drawn_at = time.perf_counter()
                 try:
-                    draw = self._draw(self._with_enough(weights, budget), budget, bar)
+                    draw = draw_records(problem, self.settings, budget, weights, bar)
                 except KeyboardInterrupt:
                     solution = dataclasses.replace(solution, status=Status.CANCELLED)
                 else:
@@ -239,9 +234,7 @@ class Calibration:
                     seconds["draw"] = time.perf_counter() - drawn_at
                     bar.records = len(draw.record_index)
                     refit_at = time.perf_counter()
-                    solution, kept_weights = self._refit(draw, max_iter, bar)
-                    weights = np.zeros(problem.n_records)
-                    weights[draw.record_index] = kept_weights
+                    solution, weights = refit_records(problem, self.settings, draw, max_iter, bar)
                     history += _history_rows(solution, bar.records)
                     seconds["refit"] = time.perf_counter() - refit_at
         seconds["total"] = time.perf_counter() - begun
@@ -254,58 +247,6 @@ class Calibration:
         self._outcome = (weights, probabilities, solution, history, seconds, max_iter)
         self._result = None
         return weights.copy()
-
-    def _with_enough(self, weights: Vector, budget: Budget) -> Vector:
-        """The dense weights; where fewer records have any than are asked for, a little for all."""
-        if budget.records is None or int((weights > 0).sum()) >= budget.records:
-            return weights
-        problem = self.problem
-        share = np.minimum(np.maximum(LEAST_SURVIVOR, problem.min_ratio), problem.max_ratio)
-        return np.maximum(weights, share * problem.design_weights)
-
-    def _draw(self, weights: Vector, budget: Budget, bar: ProgressBar) -> Draw:
-        settings = self.settings
-        if settings.selection != SAMPLED_GATES:
-            return SELECTIONS[settings.selection](self.problem, weights, budget, settings.seed)
-        from microcalibrate.sampled_gates import sampled_gates
-
-        return sampled_gates(
-            self.problem,
-            weights,
-            budget,
-            settings.seed,
-            temperature=settings.temperature,
-            device=settings.device,
-            progress=bar.show_pass,
-        )
-
-    def _refit(self, draw: Draw, max_iter: int, bar: ProgressBar) -> tuple[Solution, Vector]:
-        """Calibrate the survivors from where the draw starts them."""
-        problem, kept = self.problem, draw.record_index
-        # Bounds on the ratio to a design weight count from that of the record's whole stratum:
-        # d / pi. The refit works on the ratio to its own start.
-        probability = np.maximum(draw.probabilities[kept], 1e-12)
-        stratum_weight = problem.design_weights[kept] / probability
-        unit = stratum_weight / draw.start_weights
-        upper = problem.max_ratio[kept] * unit
-        lower = np.minimum(np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR), upper)
-        rows = problem.estimate_matrix[kept]
-        refit = dataclasses.replace(
-            problem,
-            design_weights=draw.start_weights,
-            estimate_matrix=sp.csr_array(rows) if is_sparse(rows) else rows,
-            min_ratio=lower,
-            max_ratio=upper,
-        )
-        solution = solve(
-            refit,
-            self.settings.distance,
-            closeness=self.settings.refit_closeness,
-            max_iter=max_iter,
-            phase="refit",
-            progress=bar.show,
-        )
-        return solution, solution.ratio * draw.start_weights
 
     @property
     def weights(self) -> Vector:

@@ -247,7 +247,7 @@ def report(
 ) -> None:
     """Write the report of a saved run anew."""
     _check_plotly("the report")
-    from microcalibrate.report import write_report
+    from microcalibrate.reports.calibration import write_report
     from microcalibrate.result import CalibrationResult
 
     typer.echo(write_report(CalibrationResult.load(run), out or run / REPORT_NAME))
@@ -368,7 +368,7 @@ def _comparison(columns: dict[str, dict[str, float]]) -> str:
 
 def _complain(text: str) -> None:
     """One tidy paragraph on stderr."""
-    from microcalibrate.plotting import readable
+    from microcalibrate.figures.plotting import readable
 
     words = readable(" ".join(text.split()))
     typer.echo(textwrap.fill(words, 96, break_long_words=False, break_on_hyphens=False), err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from microcalibrate.engine import Step
+from microcalibrate.engine.solving import Step
 
 
 class ProgressBar:

@@ -242,31 +242,31 @@ class CalibrationResult:
 
     def plot_fit(self) -> Figure:
         """Relative error of every target before and after, by family."""
-        from microcalibrate import figures
+        from microcalibrate.figures import calibration as figures
 
         return figures.fit(self)
 
     def plot_estimates(self) -> Figure:
         """Every target against its estimate, before and after."""
-        from microcalibrate import figures
+        from microcalibrate.figures import calibration as figures
 
         return figures.estimates(self)
 
     def plot_weights(self) -> Figure:
         """Distribution of weights before and after."""
-        from microcalibrate import figures
+        from microcalibrate.figures import calibration as figures
 
         return figures.weights(self)
 
     def plot_worst(self, n_targets: int = 20) -> Figure:
         """The targets that are missed most, with their prices."""
-        from microcalibrate import figures
+        from microcalibrate.figures import calibration as figures
 
         return figures.worst_targets(self, n_targets)
 
     def plot_history(self) -> Figure:
         """Duality gap by step."""
-        from microcalibrate import figures
+        from microcalibrate.figures import calibration as figures
 
         return figures.history(self)
 
@@ -283,7 +283,7 @@ class CalibrationResult:
             MissingExtra: If Plotly is not installed.
             UnwritableFile: If the file cannot be written.
         """
-        from microcalibrate.report import write_report
+        from microcalibrate.reports.calibration import write_report
 
         return write_report(self, Path(path))
 

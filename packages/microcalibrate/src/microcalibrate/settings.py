@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from microcalibrate.arrays import Vector
-from microcalibrate.distances import Distance
+from microcalibrate.engine.distances import Distance
 from microcalibrate.errors import InvalidOption
 from microcalibrate.problem import Problem
-from microcalibrate.selection import SAMPLED_GATES, SELECTIONS, Budget
+from microcalibrate.selection.drawing import SAMPLED_GATES, SELECTIONS, Budget
 
 # Refitted weights may be less close to where they start: few records must do the work of many.
 REFIT_CLOSENESS = 10.0

@@ -18,7 +18,7 @@ import torch
 from l0 import HardConcrete, TemperatureScheduler
 from l0.selection import inclusion_probabilities, top_k
 from microcalibrate.problem import Problem
-from microcalibrate.selection import Budget, Draw, Vector, count_for, gate_sizes
+from microcalibrate.selection.drawing import Budget, Draw, Vector, count_for, gate_sizes
 
 LEARNING_RATE = 0.05
 FIRST_TEMPERATURE = 2 / 3

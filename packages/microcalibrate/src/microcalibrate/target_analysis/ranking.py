@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.plotting import amount, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, percent, power_of_ten
 from microcalibrate.problem import Problem
-from microcalibrate.target_conflict import Sensitivity
-from microcalibrate.target_difficulty import Difficulty
-from microcalibrate.target_redundancy import Combination, groups_of
+from microcalibrate.target_analysis.conflict import Sensitivity
+from microcalibrate.target_analysis.difficulty import Difficulty
+from microcalibrate.target_analysis.redundancy import Combination, groups_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,6 @@ The dense solve on the other targets is done once; draws and refits start from i
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +15,14 @@ import numpy as np
 
 from microcalibrate.arrays import Vector
 from microcalibrate.calibration import Calibration
-from microcalibrate.engine import Solution, solve
+from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
-from microcalibrate.folds import Index, checked_positions, without_targets
+from microcalibrate.evaluation.folds import Index, checked_positions, without_targets
+from microcalibrate.evaluation.tables import ALL_TARGETS, INFEASIBLE, known_mean
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
+from microcalibrate.reduction import draw_records, refit_records
 from microcalibrate.result import Status, effective_sample_size
-from microcalibrate.robustness_tables import ALL_TARGETS, INFEASIBLE, known_mean
 from microcalibrate.settings import Settings
 
 if TYPE_CHECKING:
@@ -122,11 +122,12 @@ class FoldSolve:
         self._kappa = kappa
         self._max_iter = max_iter
         self._bar = bar or ProgressBar(False)
-        self._calibration = Calibration(**without_targets(problem, self.held_out_index), **options)
+        calibration = Calibration(**without_targets(problem, self.held_out_index), **options)
+        self._calibrated_to, self._settings = calibration.problem, calibration.settings
         self._bar.records = int((problem.design_weights > 0).sum())
-        settings = self._calibration.settings
+        settings = self._settings
         self.solution: Solution = solve(
-            self._calibration.problem,
+            self._calibrated_to,
             settings.distance,
             closeness=settings.closeness,
             max_iter=max_iter,
@@ -161,8 +162,7 @@ class FoldSolve:
         """
         if dense := {"distance", "closeness"} & set(options):
             raise InvalidOption(f"{min(dense)} is that of the dense solve: make another FoldSolve.")
-        trial = copy.copy(self._calibration)
-        own = self._calibration.settings
+        own = self._settings
         chosen = {
             "kappa": self._kappa,
             "refit_closeness": own.refit_closeness,
@@ -170,8 +170,8 @@ class FoldSolve:
             "temperature": own.temperature,
             "device": own.device,
         }
-        trial.settings = Settings.checked(
-            trial.problem,
+        settings = Settings.checked(
+            self._calibrated_to,
             l0_lambda=l0_lambda,
             target_records=target_records,
             distance=own.distance,
@@ -179,15 +179,14 @@ class FoldSolve:
             seed=seed,
             **{**chosen, **options},
         )
-        budget = trial.settings.budget
+        budget = settings.budget
         if budget is None:
             return self._measured(self.dense_weights, self.solution.status, seed)
-        draw = trial._draw(trial._with_enough(self.dense_weights, budget), budget, self._bar)
-        self._bar.records = len(draw.record_index)
-        solution, kept_weights = trial._refit(draw, self._max_iter, self._bar)
+        part, bar = self._calibrated_to, self._bar
+        draw = draw_records(part, settings, budget, self.dense_weights, bar)
+        bar.records = len(draw.record_index)
+        solution, weights = refit_records(part, settings, draw, self._max_iter, bar)
         _stop_if_cancelled(solution)
-        weights = np.zeros(self.problem.n_records)
-        weights[draw.record_index] = kept_weights
         return self._measured(weights, solution.status, seed)
 
     def _measured(self, weights: Vector, status: Status, seed: int) -> Refit:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from microcalibrate.distances import Distance
-from microcalibrate.dual_newton import DualNewton
+from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.dual_newton import DualNewton
+from microcalibrate.engine.interior_point import InteriorPoint
+from microcalibrate.engine.normal_equations import Vector
+from microcalibrate.engine.program import Program, program_of
 from microcalibrate.errors import InfeasibleTargets
-from microcalibrate.interior_point import InteriorPoint
-from microcalibrate.normal_equations import Vector
 from microcalibrate.problem import Problem
-from microcalibrate.program import Program, program_of
 from microcalibrate.result import Status
 
 # Below this relative gap it is nearly known which records sit on a bound: plain Newton steps then
@@ -113,7 +113,7 @@ def solve(
         InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
 
     Examples:
-        >>> from microcalibrate.distances import CHI2
+        >>> from microcalibrate.engine.distances import CHI2
         >>> problem = Problem.build([1.0, 1.0], [3.0], [[1.0], [1.0]], tolerances=0)
         >>> solve(problem, CHI2).ratio
         array([1.5, 1.5])

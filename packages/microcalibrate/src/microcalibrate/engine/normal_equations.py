@@ -108,7 +108,7 @@ class SparseColumns:
         import numba
         import threadpoolctl
 
-        from microcalibrate import kernels
+        from microcalibrate.engine import kernels
 
         self._kernels = kernels
         self._blocks = kernels.pattern_blocks(matrix.indptr, matrix.indices, matrix.data)

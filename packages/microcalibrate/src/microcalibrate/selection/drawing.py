@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from l0.selection import inclusion_probabilities, simple_random, systematic, top_k
 from microcalibrate.arrays import is_sparse
-from microcalibrate.ordering import neighbour_order
 from microcalibrate.problem import Problem
+from microcalibrate.selection.ordering import neighbour_order
 
 Vector = NDArray[np.float64]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.distances import Distance
+from microcalibrate.engine.distances import Distance
 from microcalibrate.errors import InvalidOption
 from microcalibrate.problem import Problem
-from microcalibrate.target_conflict import sensitivity_of, symmetric_gram
-from microcalibrate.target_difficulty import difficulty_of
-from microcalibrate.target_ranking import FINE, Findings, ranked_table
-from microcalibrate.target_redundancy import combinations_of, groups_of
-from microcalibrate.target_solves import (
+from microcalibrate.target_analysis.conflict import sensitivity_of, symmetric_gram
+from microcalibrate.target_analysis.difficulty import difficulty_of
+from microcalibrate.target_analysis.ranking import FINE, Findings, ranked_table
+from microcalibrate.target_analysis.redundancy import combinations_of, groups_of
+from microcalibrate.target_analysis.solves import (
     Solver,
     check_fraction,
     check_positive,
@@ -177,7 +177,7 @@ class TargetAnalysis:
             InvalidOption: If `n_targets` is out of its range.
             MissingExtra: If Plotly is not installed.
         """
-        from microcalibrate.target_heat_map import heat_map
+        from microcalibrate.figures.heat_map import heat_map
 
         return heat_map(self, n_targets)
 

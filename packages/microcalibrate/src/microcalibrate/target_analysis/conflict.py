@@ -19,8 +19,8 @@ import numpy as np
 import scipy.linalg as la
 from numpy.typing import NDArray
 
-from microcalibrate.normal_equations import Columns
-from microcalibrate.program import NO_IMPORTANCE, Program
+from microcalibrate.engine.normal_equations import Columns
+from microcalibrate.engine.program import NO_IMPORTANCE, Program
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -154,7 +154,7 @@ def inverse_of(columns: Columns, record_weight: Vector, diagonal: Vector) -> Mat
         the inverse is then very large along what they have in common.
 
     Examples:
-        >>> from microcalibrate.normal_equations import columns_of
+        >>> from microcalibrate.engine.normal_equations import columns_of
         >>> columns = columns_of(np.array([[1.0], [2.0]]), np.ones(2), np.ones(1))
         >>> inverse_of(columns, np.ones(2), np.array([3.0]))
         array([[0.125]])

@@ -8,12 +8,12 @@ import numpy as np
 
 from l0.reports.palette import AFTER, BEFORE, PAPER
 from microcalibrate.errors import InvalidOption
-from microcalibrate.plotting import blank_figure, escaped_lines, named_axis
+from microcalibrate.figures.plotting import blank_figure, escaped_lines, named_axis
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from microcalibrate.target_analysis import TargetAnalysis
+    from microcalibrate.target_analysis.analysis import TargetAnalysis
 
 MOST_ROWS = 60
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from microcalibrate.normal_equations import Vector, factor
-from microcalibrate.program import Program
+from microcalibrate.engine.normal_equations import Vector, factor
+from microcalibrate.engine.program import Program
 
 SHORTEST_STEP = 1 / 16
 # Bounds are in the way when steps must be cut this often: then another road is shorter.

@@ -19,8 +19,8 @@ import numpy as np
 from microcalibrate.arrays import Vector, checked_matrix
 from microcalibrate.calibration import Calibration, NotConvergedWarning
 from microcalibrate.errors import InvalidOption
-from microcalibrate.folds import target_folds, target_groups
-from microcalibrate.held_out import (
+from microcalibrate.evaluation.folds import target_folds, target_groups
+from microcalibrate.evaluation.held_out import (
     FoldSolve,
     Plan,
     Refit,
@@ -31,16 +31,16 @@ from microcalibrate.held_out import (
     solve_folds,
     targets_table,
 )
-from microcalibrate.problem import Problem
-from microcalibrate.progress import ProgressBar
-from microcalibrate.result import Status
-from microcalibrate.robustness_tables import (
+from microcalibrate.evaluation.tables import (
     INFEASIBLE,
     RandomComparison,
     compared,
     known_mean,
     robustness_figures,
 )
+from microcalibrate.problem import Problem
+from microcalibrate.progress import ProgressBar
+from microcalibrate.result import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +190,7 @@ def evaluate_robustness(
         target_records: Exact number of records to keep, instead of a price.
         groups: Which targets are held out together: "correlation" of their columns (a target and
             its copy are never parted), "family", "names", None, or one label per target; see
-            `microcalibrate.folds.target_groups`.
+            `microcalibrate.evaluation.target_groups`.
         families: A family per target, for `groups="family"`.
         n_draws: Draws with seeds from `seed` on, in each fold and on all targets; 3 where None
             and records are drawn, 1 where all stay.

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.distances import Distance
-from microcalibrate.normal_equations import Columns, columns_of
+from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.normal_equations import Columns, columns_of
 from microcalibrate.problem import Problem
 
 Vector = NDArray[np.float64]

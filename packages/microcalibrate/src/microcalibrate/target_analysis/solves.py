@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.distances import Distance, distance_named
-from microcalibrate.engine import Solution, solve
+from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.program import Program, program_of
+from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
 from microcalibrate.problem import Problem
-from microcalibrate.program import Program, program_of
 
 if TYPE_CHECKING:
     from microcalibrate.result import CalibrationResult

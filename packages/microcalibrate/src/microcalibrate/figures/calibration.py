@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from l0.reports.palette import AFTER, BEFORE, INK, MUTED, PAPER
 from microcalibrate.errors import InvalidOption
-from microcalibrate.plotting import (
+from microcalibrate.figures.plotting import (
     LEAST_ERROR,
     amount,
     blank_figure,

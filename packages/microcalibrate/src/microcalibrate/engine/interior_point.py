@@ -25,8 +25,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microcalibrate.normal_equations import Vector, factor
-from microcalibrate.program import Program
+from microcalibrate.engine.normal_equations import Vector, factor
+from microcalibrate.engine.program import Program
 
 # Complementarity products start at this share of the starting loss, spread over the ratios: of the
 # powers of ten tried on a surface of 280,000 records the one with the fewest steps.

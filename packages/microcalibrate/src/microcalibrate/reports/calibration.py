@@ -11,9 +11,16 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from l0.reports.palette import AFTER, FONT, GRID, INK, MUTED, PAPER
-from microcalibrate import figures
 from microcalibrate.atomic import atomic_path
-from microcalibrate.plotting import DARK, amount, load_plotly, percent, power_of_ten, readable
+from microcalibrate.figures import calibration as figures
+from microcalibrate.figures.plotting import (
+    DARK,
+    amount,
+    load_plotly,
+    percent,
+    power_of_ten,
+    readable,
+)
 from microcalibrate.result import STATISTICS
 
 if TYPE_CHECKING:

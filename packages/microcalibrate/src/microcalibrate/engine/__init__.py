@@ -1,0 +1,1 @@
+"""The one engine: a convex program in, its certified optimum out."""

@@ -1,0 +1,1 @@
+"""Figures of results, for notebook, report and page alike."""

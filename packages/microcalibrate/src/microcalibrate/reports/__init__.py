@@ -1,0 +1,1 @@
+"""Pages about results, each one file that asks no network for anything."""

@@ -1,0 +1,1 @@
+"""Which records stay: closed-form gates, their draw, and the other ways that it is set beside."""
