@@ -13,9 +13,12 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 PACKAGES = ["l0", "microcalibrate"]
 L0 = ("-e", "packages/l0[all]")
-MICROCALIBRATE = ("-e", "packages/microcalibrate[viz]")
+MICROCALIBRATE = ("-e", "packages/microcalibrate[all]")
 BOTH = ("-e", "packages/l0", *MICROCALIBRATE)
-TEST_TOOLS = ("pytest", "pytest-cov", "hypothesis", "onnxruntime", "pandas", "polars", "scipy")
+TEST_TOOLS = (
+    *("pytest", "pytest-cov", "hypothesis", "jsonschema", "onnxruntime"),
+    *("pandas", "pg8000", "polars", "scipy"),
+)
 
 
 def install(session: nox.Session, *what: str) -> None:
@@ -60,7 +63,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into docs/_build/html, and run every example there and in READMEs."""
-    tools = ("sphinx", "myst-nb", "furo", "sphinx-copybutton", "ipykernel")
+    tools = ("sphinx", "myst-nb", "furo", "sphinx-copybutton", "ipykernel", "taxcalc")
     install(session, *tools, *L0, *MICROCALIBRATE, *TEST_TOOLS)
     session.run("pytest", "--doctest-modules", "tests/docs", "docs/_ext")
     session.run("sphinx-build", "-W", "--keep-going", "-E", "docs", "docs/_build/html")
@@ -71,6 +74,21 @@ def peers(session: nox.Session) -> None:
     """Compare with other software; what is not installed is skipped, with the reason."""
     install(session, *BOTH, *TEST_TOOLS)
     session.run("pytest", "tests/peers", *session.posargs)
+
+
+@nox.session
+def taxcalc(session: nox.Session) -> None:
+    """A tax-benefit model as plain functions of tables: Tax-Calculator, run live."""
+    install(session, *BOTH, *TEST_TOOLS, "taxcalc")
+    session.run("pytest", "tests/taxcalc", *session.posargs)
+
+
+@nox.session
+def sdv(session: nox.Session) -> None:
+    """The adapter for sdv, apart from all others: its licence and its pandas are its own."""
+    extras = "packages/microcalibrate[all,sdv]"
+    session.install("torch==2.13.0", "-e", "packages/l0", "-e", extras, "pytest", "hypothesis")
+    session.run("pytest", "tests/microcalibrate/test_sdv_tvae.py", *session.posargs)
 
 
 @nox.session

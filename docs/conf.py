@@ -36,7 +36,7 @@ myst_heading_anchors = 3
 
 # What runs in the pages: `%load_ext console` is found, figures carry their script with them, and
 # the help of a command has no colours.
-os.environ["PYTHONPATH"] = str(HERE / "_ext")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "_ext"), str(HERE / "examples")])
 os.environ["PLOTLY_RENDERER"] = "notebook"
 os.environ["TERM"] = "dumb"
 os.environ["COLUMNS"] = "88"

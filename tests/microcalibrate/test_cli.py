@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from typer.testing import CliRunner
 
 from microcalibrate import Calibration, CalibrationResult
-from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, app
+from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED, app
 from microcalibrate.engine.interior_point import InteriorPoint
 from microcalibrate.io import read_table
 
@@ -176,12 +176,15 @@ def test_a_report_is_written_anew(here: Path) -> None:
     assert "400 records calibrated to 3 targets" in page
 
 
-@pytest.mark.usefixtures("here")
-def test_the_step_limit_is_told_even_when_quiet() -> None:
-    done = run(f"{TABLE} --max-iter 1 --quiet --max-ratio 1.5")
+@pytest.mark.parametrize("quiet", ["", " --quiet"])
+def test_an_end_without_certificate_is_told_and_has_an_exit_code(here: Path, quiet: str) -> None:
+    done = run(f"{TABLE} --max-iter 1 --max-ratio 1.5{quiet}")
 
-    assert done.exit_code == 0
+    assert done.exit_code == UNCERTIFIED
     assert "STEP_LIMIT" in done.stderr
+    assert "Raise `--max-iter`" in unwrapped(done.stderr)
+    assert set(content(here / "run")) == RUN_FILES
+    assert CalibrationResult.load("run").status.name == "STEP_LIMIT"
 
 
 @pytest.mark.usefixtures("here")
@@ -215,7 +218,7 @@ def test_the_demo_writes_both_runs() -> None:
         (f"{TABLE} --selection best --records 5", "best"),
         (f"{TABLE} --distance far", "far"),
         (f"{TABLE} --records 5000", "5000"),
-        (f"{TABLE} --max-ratio -1", "max_weight_ratio"),
+        (f"{TABLE} --max-ratio -1", "--max-ratio is -1"),
         (f"{TABLE} --seed x", "--seed"),
         (f"{TABLE} --unknown", "--unknown"),
         ("calibrate problem --weight w --out run", "--weight is for tables"),
@@ -246,7 +249,7 @@ def test_bad_usage_is_told_and_writes_nothing(here: Path, line: str, part: str) 
         (TABLE.replace("people.csv", "problem/matrix.npz"), ".npz"),
         ("calibrate nowhere --out run", "--weight"),
         (f"{TABLE} --tolerance 0 --max-ratio 1.0001", "The least change"),
-        ("report problem", "result.json does not exist"),
+        ("report problem", "problem holds no saved run"),
     ],
 )
 def test_a_failure_is_told_in_one_paragraph(here: Path, line: str, part: str) -> None:
@@ -341,6 +344,10 @@ def test_ctrl_c_while_writing_leaves_the_earlier_run(
 # --- The program itself ---------------------------------------------------------------------------
 
 
+def test_exit_codes_are_those_that_are_documented() -> None:
+    assert (FAILURE, BAD_USAGE, UNCERTIFIED, CANCELLED) == (1, 2, 3, 130)
+
+
 def test_the_version_is_that_of_the_package() -> None:
     from importlib.metadata import version
 
@@ -353,7 +360,7 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, microcalibrate.cli\n"
-        "heavy = {'torch', 'plotly', 'pandas', 'numpy', 'scipy', 'numba'}\n"
+        "heavy = {'torch', 'plotly', 'pandas', 'numpy', 'scipy', 'numba', 'optuna'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

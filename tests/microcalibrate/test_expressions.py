@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from microcalibrate.columns import Columns
 from microcalibrate.errors import InvalidExpression, InvalidTargetTable
-from microcalibrate.expressions import MAX_LENGTH, Columns, columns_used, evaluate
+from microcalibrate.expressions import MAX_LENGTH, columns_used, evaluate
 
 PEOPLE = {
     "age": np.array([70, 30, 68, 12]),

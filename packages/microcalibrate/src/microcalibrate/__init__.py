@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from microcalibrate.calibration import Calibration, NotConvergedWarning
+    from microcalibrate.diagnostics import Diagnosis, diagnose
     from microcalibrate.engine.distances import Distance
     from microcalibrate.errors import (
         CalibrationError,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         InvalidProblem,
     )
     from microcalibrate.evaluation import RobustnessResult, evaluate_robustness
+    from microcalibrate.hyperparameter_tuning import TuningResult, tune_hyperparameters
     from microcalibrate.problem import Problem
     from microcalibrate.result import CalibrationResult, Status, effective_sample_size
     from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
@@ -27,6 +29,7 @@ _HOMES = {
     "Calibration": "calibration",
     "CalibrationError": "errors",
     "CalibrationResult": "result",
+    "Diagnosis": "diagnostics",
     "Distance": "engine.distances",
     "InfeasibleTargets": "errors",
     "InvalidOption": "errors",
@@ -37,16 +40,20 @@ _HOMES = {
     "Status": "result",
     "TargetAnalysis": "target_analysis",
     "Targets": "targets",
+    "TuningResult": "hyperparameter_tuning",
     "analyse_targets": "target_analysis",
     "build_targets": "targets",
+    "diagnose": "diagnostics",
     "effective_sample_size": "result",
     "evaluate_robustness": "evaluation",
+    "tune_hyperparameters": "hyperparameter_tuning",
 }
 
 __all__ = [
     "Calibration",
     "CalibrationError",
     "CalibrationResult",
+    "Diagnosis",
     "Distance",
     "InfeasibleTargets",
     "InvalidOption",
@@ -57,10 +64,13 @@ __all__ = [
     "Status",
     "TargetAnalysis",
     "Targets",
+    "TuningResult",
     "analyse_targets",
     "build_targets",
+    "diagnose",
     "effective_sample_size",
     "evaluate_robustness",
+    "tune_hyperparameters",
 ]
 
 

@@ -63,3 +63,69 @@ class InfeasibleTargets(CalibrationError):
         self.relaxation = relaxation
         self.conflict = conflict
         self.result = result
+
+
+class NoFinishedTrial(CalibrationError):
+    """A tuning study has no finished trial, so there is nothing to choose from."""
+
+
+class InvalidSurface(InvalidProblem):
+    """A reporting surface, or what it reads from the tables, cannot be diagnosed."""
+
+
+class ReformFailed(CalibrationError):
+    """A policy reform raised an error, or returned what cannot be compared with the baseline."""
+
+
+class WorkerFailed(CalibrationError, RuntimeError):
+    """A worker process ended with an error; the message has its text."""
+
+
+class InvalidSchema(CalibrationError, ValueError):
+    """A declaration of entities and columns contradicts itself, or cannot be written as JSON."""
+
+
+class InvalidSurvey(CalibrationError, ValueError):
+    """Tables, or generated rows of households, do not fit the schema that describes them."""
+
+
+class ConditionNotMet(CalibrationError):
+    """Records with the wanted cells could not all be generated; none was made up instead.
+
+    Attributes:
+        requested: How many records were asked for.
+        obtained: How many of them could be had.
+    """
+
+    def __init__(self, message: str, *, requested: int, obtained: int) -> None:
+        super().__init__(message)
+        self.requested = requested
+        self.obtained = obtained
+
+
+class ModelMismatch(CalibrationError, ValueError):
+    """A saved generator is of other columns, another backend or other versions than are wanted."""
+
+
+class InfeasibleCap(InfeasibleTargets):
+    """Exact or banded targets can hold, but not with all weights below the cap.
+
+    Attributes:
+        smallest_cap: The smallest cap with which they can.
+    """
+
+    def __init__(self, message: str, *, smallest_cap: float, **parts: Any) -> None:
+        super().__init__(message, **parts)
+        self.smallest_cap = smallest_cap
+
+
+class NotConverged(CalibrationError):
+    """A solve ended without its certificate.
+
+    Attributes:
+        result: What it had reached.
+    """
+
+    def __init__(self, message: str, *, result: Any = None) -> None:
+        super().__init__(message)
+        self.result = result

@@ -1,7 +1,8 @@
 """Real microdata and published totals to try things on; `SOURCE.md` here has sources and licence.
 
-`load_cps` gives 25,000 tax units of the Current Population Survey, `load_us_targets` 284 published
-totals of the United States. Together they make a calibration problem:
+`load_cps` gives 25,000 tax units of the Current Population Survey, `load_cps_households` 3,000 of
+its households with their tax units and persons, `load_us_targets` 284 published totals of the
+United States. Tax units and totals make a calibration problem:
 
     >>> from microcalibrate.targets import build_targets
     >>> cps = load_cps()
@@ -20,7 +21,9 @@ from microcalibrate.errors import MissingExtra
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_cps", "load_us_targets"]
+    from microcalibrate.regularise.survey import Survey
+
+__all__ = ["load_cps", "load_cps_households", "load_us_targets"]
 
 
 def load_cps() -> pd.DataFrame:
@@ -76,6 +79,57 @@ def load_cps() -> pd.DataFrame:
     narrow = {"int8": "int64", "int32": "float64"}
     types = {name: narrow[str(kind)] for name, kind in cps.dtypes.items() if str(kind) in narrow}
     return cps.astype(types | {"record_id": "int64"})
+
+
+def load_cps_households() -> Survey:
+    """3,000 households of the United States in 2023, with their tax units and persons.
+
+    They are drawn from the same file as `load_cps`, which tells the household that each tax unit
+    was interviewed in. Households, tax units, their heads and spouses, and every amount are of the
+    file; the ages of other members are imputed within the band of age that the file counts them
+    in, and `is_age_imputed` says so. Dollar amounts are of the year 2023, in whole dollars.
+
+    | table | columns | meaning |
+    |---|---|---|
+    | household | `state`, `region` | two-letter code; census region, which follows from it |
+    | | `n_tax_units`, `n_persons`, `n_children` | derived; children are under 18 |
+    | | `income`, `snap` | derived: sums over its tax units |
+    | | `home_costs`, `pays_home_costs` | derived: over its tax units; whether above 0 |
+    | | `weight` | households that it stands for |
+    | tax_unit | `filing_status` | single, joint, separate, head_of_household |
+    | | `interest`, `dividends`, `capital_gains` | taxable; ordinary; distributions only |
+    | | `pensions`, `social_security`, `unemployment` | taxable pensions; benefits received |
+    | | `property_taxes`, `mortgage_interest` | expenses that can be itemized |
+    | | `charity`, `snap` | cash gifts; food assistance in the year |
+    | | `n_persons`, `n_spouses` | derived |
+    | | `earnings`, `income`, `home_costs` | derived: of its persons; with its own; last two costs |
+    | person | `role` | head, spouse or dependent of the tax unit |
+    | | `age`, `is_age_imputed` | years, 85 for more; True for dependents |
+    | | `wages`, `business_income`, `farm_income` | losses are negative; 0 for dependents |
+    | | `earnings` | derived: their sum |
+
+    The file does not say who rents: `pays_home_costs` only says that a tax unit of the household
+    has property taxes or mortgage interest, both of which its makers partly imputed.
+
+    Returns:
+        Survey with the tables `household`, `tax_unit` and `person` and their schema.
+
+    Raises:
+        MissingExtra: If pandas or pyarrow is not installed.
+
+    Examples:
+        >>> survey = load_cps_households()
+        >>> {name: len(table) for name, table in survey.tables.items()}
+        {'household': 3000, 'tax_unit': 4212, 'person': 8088}
+        >>> f"{survey.weights.sum() / 1e6:.0f} million households"
+        '153 million households'
+    """
+    try:
+        from microcalibrate.regularise.survey import Survey
+    except ImportError as error:
+        raise MissingExtra(_NEEDS_PANDAS) from error
+    with as_file(files(__name__) / "cps_households_2023") as folder:
+        return Survey.read(folder)
 
 
 def load_us_targets() -> pd.DataFrame:

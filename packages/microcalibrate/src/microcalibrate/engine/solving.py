@@ -83,6 +83,16 @@ class Solution:
     residual: float
     history: tuple[Step, ...] = field(repr=False)
 
+    def unless_cancelled(self) -> Solution:
+        """The solution itself, for work that half a solve is of no use to.
+
+        Raises:
+            KeyboardInterrupt: If Ctrl-C ended the solve.
+        """
+        if self.status is Status.CANCELLED:
+            raise KeyboardInterrupt
+        return self
+
 
 def solve(
     problem: Problem,

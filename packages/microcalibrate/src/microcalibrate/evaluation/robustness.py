@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from microcalibrate.evaluation.held_out import (
     solve_folds,
     targets_table,
 )
+from microcalibrate.evaluation.robustness_result import RobustnessResult
 from microcalibrate.evaluation.tables import (
     INFEASIBLE,
     RandomComparison,
@@ -45,113 +44,12 @@ from microcalibrate.result import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = "microcalibrate.robustness/1"
-
+# Folds, where there are as many groups of targets and no other number is asked for.
+FOLDS = 5
 # Seeds of repeated draws, where records are drawn at all.
 DRAWS = 3
 # Options of a calibration that are about its targets or bounds: a problem holds them.
 ABOUT_TARGETS = {"tolerances", "importances", "scales", "min_weight_ratio", "max_weight_ratio"}
-
-
-@dataclass(frozen=True, eq=False)
-class RobustnessResult(Mapping[str, float]):
-    """What `evaluate_robustness` found; `result["mean_error"]` and the like are its figures.
-
-    Errors are absolute, relative to the scale of their target, and capped at 1 each.
-
-    Attributes:
-        figures: By name: `mean_error` (held-out, mean over folds), `std_error` (its standard
-            deviation over folds), `worst_error` (of a fold), `train_error` (in the same folds, of
-            the targets calibrated to), `gap` (held-out less train), `design_error` (held-out,
-            had the design weights been left alone), `within_10_percent` (share of held-out
-            targets), `weight_change` (share of the dense weight that moves when a fold is left
-            out, mean over folds), `records` and `kish` (mean over folds and draws), `n_folds`,
-            `n_groups`, `n_targets`; where more than one draw was made `draw_std` (standard
-            deviation of the held-out error over seeds), with replicates `bootstrap_std` (of the
-            error on all targets), with a comparison `random_mean_error` and `random_ratio`.
-        folds: One row per fold: `fold`, `n_targets`, `held_out_error`, `train_error`, `gap`,
-            `design_error`, `random_error` (NaN without), `weight_change` (dense weights),
-            `final_weight_change`, `records`, `kish`.
-        targets: One row per target: `name`, `group`, `fold`, `target`, `held_out_error` and
-            `train_error` (mean over draws, and over the other folds), `held_out_bias` (signed,
-            not capped), `design_error`, `random_error`.
-        draws: One row per refit: `fold` (-1 calibrates to all targets), `selection`, `seed`,
-            `records`, `kish`, `train_error`, `held_out_error`, `status`.
-        bootstrap: One row per replicate: `replicate`, `records`, `kish`, `error` (on all
-            targets), `status`.
-        drift: One row per untargeted variable: `variable`, `design_total`, `dense_total`, and
-            relative to the dense total `draw_drift` (mean absolute change by draw and refit),
-            `fold_drift` (mean absolute change when a fold is left out), `random_drift`,
-            `bootstrap_std`. Empty where none is named.
-        random: The comparison with a random sample, or None where all records stay.
-        verdict: What to make of it, one sentence each.
-        settings: The options of the run.
-    """
-
-    figures: dict[str, float]
-    folds: pd.DataFrame
-    targets: pd.DataFrame
-    draws: pd.DataFrame
-    bootstrap: pd.DataFrame
-    drift: pd.DataFrame
-    random: RandomComparison | None
-    verdict: tuple[str, ...]
-    settings: dict[str, Any]
-
-    def __getitem__(self, name: str) -> float:
-        """One of the figures; an unknown name is a KeyError that lists the known ones."""
-        if name not in self.figures:
-            raise KeyError(f"{name!r} is no figure of this result. There are: {list(self.figures)}")
-        return self.figures[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Names of the figures."""
-        return iter(self.figures)
-
-    def __len__(self) -> int:
-        """Number of figures."""
-        return len(self.figures)
-
-    def __repr__(self) -> str:
-        """The figures that matter, in one line."""
-        shown = ("mean_error", "std_error", "train_error", "n_folds", "records")
-        return f"RobustnessResult({', '.join(f'{name}={self[name]:.4g}' for name in shown)})"
-
-    def summary(self) -> str:
-        """The verdict, one sentence a line."""
-        return "\n".join(self.verdict)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write tables as CSV, and figures, verdict and settings as `robustness.json`.
-
-        Args:
-            folder: Where to; made if it does not exist. A former run there is replaced as a
-                whole, and only once the new one is complete.
-
-        Returns:
-            The folder.
-
-        Raises:
-            UnwritableFile: If it cannot be written; nothing is left half done.
-        """
-        from microcalibrate.atomic import run_folder
-        from microcalibrate.io import write_json, write_table
-
-        compared_to = vars(self.random) if self.random else {}
-        # JSON has no NaN: what is not known is null.
-        known = {name: None if value != value else value for name, value in compared_to.items()}
-        values = {
-            "format": FORMAT,
-            "figures": self.figures,
-            "random": known or None,
-            "verdict": self.verdict,
-            "settings": self.settings,
-        }
-        with run_folder(Path(folder)) as fresh:
-            for name in ("folds", "targets", "draws", "bootstrap", "drift"):
-                write_table(getattr(self, name), fresh / f"{name}.csv", guard_formulas=True)
-            write_json(values, fresh / "robustness.json")
-        return Path(folder)
 
 
 def evaluate_robustness(
@@ -159,7 +57,7 @@ def evaluate_robustness(
     targets: Any,
     estimate_matrix: Any,
     l0_lambda: float = 0.0,
-    n_folds: int = 5,
+    n_folds: int | None = None,
     *,
     target_names: Sequence[str] | None = None,
     target_records: int | None = None,
@@ -185,7 +83,8 @@ def evaluate_robustness(
         estimate_matrix: What each record adds to each target per unit of weight, shape
             `(n_records, n_targets)`: DataFrame, array or SciPy sparse matrix.
         l0_lambda: Price of records, as in `Calibration`; 0 keeps all.
-        n_folds: How many folds, from 2 to the number of groups of targets.
+        n_folds: How many folds, from 2 to the number of groups of targets; None is 5, or as many
+            as there are groups.
         target_names: Names of the targets, where the matrix has no column names.
         target_records: Exact number of records to keep, instead of a price.
         groups: Which targets are held out together: "correlation" of their columns (a target and
@@ -241,6 +140,8 @@ def evaluate_robustness(
         )
     extra = _checked_variables(untargeted, problem.n_records)
     labels = target_groups(problem, None, groups=groups, families=families)
+    if n_folds is None:
+        n_folds = max(min(FOLDS, len(set(labels.tolist()))), 2)
     folds = target_folds(problem, None, n_folds, groups=labels, seed=seed)
     engine = {name: value for name, value in options.items() if name not in ABOUT_TARGETS}
     seeds = tuple(range(int(seed), int(seed) + draws))

@@ -13,7 +13,7 @@ from microcalibrate.figures.plotting import blank_figure, escaped_lines, named_a
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from microcalibrate.target_analysis.analysis import TargetAnalysis
+    from microcalibrate.target_analysis.outcome import TargetAnalysis
 
 MOST_ROWS = 60
 

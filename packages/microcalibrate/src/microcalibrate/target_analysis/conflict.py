@@ -65,6 +65,17 @@ class Sensitivity:
         room = np.minimum(np.abs(self.prices) / self.curvature, loosening)
         return np.asarray(np.abs(self.prices) * room - 0.5 * self.curvature * room**2)
 
+    def fall_by_moving(self, targets: NDArray[np.int64], moved: Vector) -> float:
+        """Fall of the objective if some targets are raised by so many scales each."""
+        own = self.inverse[np.ix_(targets, targets)]
+        return float(self.prices[targets] @ moved - 0.5 * moved @ own @ moved)
+
+    def prices_without(self, dropped: NDArray[np.bool_]) -> Vector:
+        """Prices if some targets are dropped, to first order, shape `(n_targets,)`."""
+        own = self.inverse[np.ix_(dropped, dropped)]
+        step = la.lstsq(own, self.prices[dropped])[0]
+        return np.where(dropped, 0.0, self.prices - self.inverse[:, dropped] @ step)
+
     def fall_of_errors(self) -> Matrix:
         """Fall of `|error|` of target `j` per scale by which target `k` is loosened.
 
@@ -123,6 +134,8 @@ def sensitivity_of(program: Program, prices: Vector) -> Sensitivity:
     banded = program.slack_target
     without_price = np.abs(prices[banded]) <= 1e-9 * np.abs(prices).max(initial=0.0)
     diagonal[banded[without_price]] = NO_IMPORTANCE
+    prices = prices.copy()
+    prices[banded[without_price]] = 0.0
     inverse = inverse_of(program.columns, np.where(free, 1 / theta, 0.0), diagonal)
     return Sensitivity(prices, inverse, diagonal)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.figures.plotting import amount, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, percent
 from microcalibrate.problem import Problem
 from microcalibrate.target_analysis.conflict import Sensitivity
 from microcalibrate.target_analysis.difficulty import Difficulty
+from microcalibrate.target_analysis.identities import MOST_NAMES, Identity, side_in_words
 from microcalibrate.target_analysis.redundancy import Combination, groups_of
 
 if TYPE_CHECKING:
@@ -29,23 +30,22 @@ THIN = "thin"
 COSTLY = "costly"
 FINE = "fine"
 KINDS = (UNREACHABLE, CONTRADICTORY, REDUNDANT, MISSED, THIN, COSTLY, FINE)
-"""Kinds of trouble, the worst first: out of reach of the bounds; only to be met at the cost of
-others; made up of others; missed all the same; resting on a few records; met at a high price."""
+"""Kinds of trouble, the worst first: out of reach of the bounds; missed, and only to be met at the
+cost of others; made up of others; missed all the same; resting on a few records; met at a high
+price."""
 
-# A combination whose target is this far from what it implies, in scales, is a contradiction.
-LEAST_DISAGREEMENT = 0.005
-# A target counts as missed from this absolute error, in scales, on.
-LEAST_MISS = 0.01
 # Two targets are in conflict where this share of their pull is against each other, and dropping
 # either gives at least this share of what dropping the other gives: else one only suffers.
 STRONG_CONFLICT = 0.3
 COMPARABLE = 0.25
+# And where dropping it relieves the others, taken together, by this share of its own miss.
+SHARE_OF_OWN = 0.5
 # Fewer effective records than this are thin support.
 THIN_SUPPORT = 5.0
 # A target is costly from this share of the objective on.
 COSTLY_SHARE = 0.1
-# Most names in a reason.
-MOST_NAMES = 3
+# Most members of an identity that a reason spells out.
+MOST_SPELT = 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +56,27 @@ class Findings:
         problem: The problem.
         difficulty: Reach and support of each target.
         combinations: Targets that are made up of others.
-        implied_targets: Targets less what held records give, in their units.
+        identities: The same, as totals and parts.
         sensitivity: At the optimum of all targets.
         core: At the optimum of those within reach.
         core_errors: Errors at that optimum, signed, in scales; 0 for those out of reach.
-        size_of_ratios: `sqrt(sum(d * r**2))` of the free records at that optimum.
         final: Estimates at the optimum of all targets, in the targets' units.
         objective: Value of the objective there.
         loosening: By how many scales targets are loosened.
+        least_miss: Absolute error, in scales, from which a target counts as missed.
     """
 
     problem: Problem
     difficulty: Difficulty
     combinations: tuple[Combination, ...]
-    implied_targets: Vector
+    identities: tuple[Identity, ...]
     sensitivity: Sensitivity
     core: Sensitivity
     core_errors: Vector
-    size_of_ratios: float
     final: Vector
     objective: float
     loosening: float
+    least_miss: float
 
     @cached_property
     def conflict(self) -> Matrix:
@@ -88,20 +88,19 @@ class Findings:
         """Fall of the objective at the optimum within reach, were each one dropped."""
         return self.core.fall_of_objective()
 
-    def disagreement(self, combination: Combination) -> float:
-        """How far a target is from what its combination implies, in scales.
+    @cached_property
+    def relief(self) -> Vector:
+        """Fall of the sum of the absolute errors of all others within reach, were each dropped."""
+        problem = self.problem
+        counted = (problem.importances > 0) | ~problem.is_soft
+        counted &= ~self.difficulty.is_unreachable
+        n_others = np.maximum(counted.sum() - counted, 1)
+        return np.asarray(self.core.fall_of_mean_error(counted) * n_others)
 
-        Granted are the tolerances, and what the part of the column that the combination leaves
-        can add up to at ratios of the size of the present ones (Cauchy–Schwarz).
-        """
-        problem, of = self.problem, combination.of
-        parts = list(combination.parts)
-        band = np.where(problem.is_soft, 0.0, problem.tolerances) * problem.scales
-        implied = combination.implied(self.implied_targets)
-        granted = band[of] + np.abs(combination.coefficients) @ band[parts]
-        granted += combination.left * self.size_of_ratios
-        missing = abs(self.implied_targets[of] - implied) - granted
-        return float(max(missing, 0.0) / problem.scales[of])
+    @cached_property
+    def missed(self) -> NDArray[np.bool_]:
+        """Which targets within reach are missed, shape `(n_targets,)`."""
+        return np.asarray(np.abs(self.core_errors) >= self.least_miss)
 
 
 def ranked_table(found: Findings) -> pd.DataFrame:
@@ -111,7 +110,14 @@ def ranked_table(found: Findings) -> pd.DataFrame:
     problem, difficulty, whole = found.problem, found.difficulty, found.sensitivity
     kinds, reasons = _kinds_and_reasons(found)
     group = np.full(problem.n_targets, -1)
-    for number, members in enumerate(groups_of(found.combinations)):
+    # A target of several identities is listed with the one that costs most.
+    cost = {
+        frozenset(identity.members.tolist()): identity.forced_loss for identity in found.identities
+    }
+    groups = list(enumerate(groups_of(found.combinations)))
+    for number, members in sorted(
+        groups, key=lambda item: (cost.get(frozenset(item[1]), 0.0), -item[0])
+    ):
         group[list(members)] = number
     explained = np.zeros(problem.n_targets)
     written = [""] * problem.n_targets
@@ -173,9 +179,16 @@ def _kinds_and_reasons(found: Findings) -> tuple[list[str], list[str]]:
     whole = found.sensitivity.fall_of_objective()
     share = whole / found.objective if found.objective > 0 else np.zeros_like(whole)
     difficulty = found.difficulty
+    # What members of a contradicted identity cost is said of the identity.
+    told = {
+        int(member)
+        for identity in found.identities
+        if identity.is_contradicted(found.least_miss)
+        for member in identity.members
+    }
     for j in range(problem.n_targets):
-        if share[j] >= COSTLY_SHARE:
-            said = f"met at a high price: without it the objective is {percent(share[j])} lower"
+        if share[j] >= COSTLY_SHARE and j not in told:
+            said = f"met at a high price: without it the loss is {percent(share[j])} lower"
             say(j, COSTLY, said)
         if difficulty.support[j] == 0:
             say(j, THIN, "no record contributes to it")
@@ -183,45 +196,70 @@ def _kinds_and_reasons(found: Findings) -> tuple[list[str], list[str]]:
             held = percent(difficulty.largest_share[j])
             said = f"rests on few records: one of {difficulty.support[j]:,} holds {held}"
             say(j, THIN, said)
-    for j in np.flatnonzero(np.abs(found.core_errors) >= LEAST_MISS).tolist():
+    for j in np.flatnonzero(found.missed).tolist():
         say(j, *_why_missed(found, j))
     unreachable = difficulty.is_unreachable
-    contradictions = []
-    for combination in found.combinations:
-        if unreachable[[combination.of, *combination.parts]].any():
+    contradicted = []
+    for combination, identity in zip(found.combinations, found.identities, strict=True):
+        if unreachable[identity.members].any():
             continue
-        if found.disagreement(combination) >= LEAST_DISAGREEMENT:
-            contradictions.append(combination)
-        elif kinds[combination.of] != CONTRADICTORY:
+        if identity.is_contradicted(found.least_miss):
+            contradicted.append(identity)
+        elif kinds[identity.of] != CONTRADICTORY:
             text = in_words(combination, names)
-            say(combination.of, REDUNDANT, f"{'same as' if _is_one(combination) else 'is'} {text}")
-    for combination in contradictions:
-        # In a long sum most others hardly bear it: dropping them would give little.
-        parts = np.array(combination.parts)
-        bearing = found.drops[parts] >= COMPARABLE * found.drops[combination.of]
-        for part in parts[bearing].tolist():
-            say(part, CONTRADICTORY, f"contradicts '{names[combination.of]}'")
-    for combination in contradictions:
-        implied = amount(combination.implied(found.implied_targets))
-        others = _listed(names, combination.parts)
-        one = _is_one(combination)
-        said = f"contradicts {others}, which {'implies' if one else 'imply'} {implied}"
-        say(combination.of, CONTRADICTORY, said)
+            missed = (
+                f" (missed by {_miss(found, identity.of)})" if found.missed[identity.of] else ""
+            )
+            same = "same as" if _is_one(combination) else "is"
+            say(identity.of, REDUNDANT, f"{same} {text}{missed}")
+    # The last said wins: the identity that costs most.
+    for identity in sorted(contradicted, key=lambda identity: identity.forced_loss):
+        # Whoever is met bears nothing of it, however well dropping it would do.
+        members = identity.members
+        bearing = found.drops[members] >= COMPARABLE * found.drops[members].max()
+        for member in members[bearing & found.missed[members]].tolist():
+            say(member, CONTRADICTORY, _why_contradictory(found, identity, member))
     for j in np.flatnonzero(unreachable).tolist():
         say(j, UNREACHABLE, _why_unreachable(found, j))
     return kinds, reasons
 
 
+def _why_contradictory(found: Findings, identity: Identity, target: int) -> str:
+    """Reason of a missed member of an identity that its targets do not satisfy."""
+    names = found.problem.target_names
+    missed = f" (missed by {_miss(found, target)})"
+    if len(identity.members) > MOST_SPELT or len(identity.totals) > 1:
+        off = percent(abs(identity.discrepancy))
+        return f"contradicts others: {identity.in_words(names)} is off by {off}{missed}"
+    if target in identity.parts:
+        return f"contradicts '{names[identity.totals[0]]}'{missed}"
+    others = _listed(names, identity.parts)
+    one = len(identity.parts) == 1
+    implied = amount(identity.implied / float(identity.total_coefficients[0]))
+    return f"contradicts {others}, which {'implies' if one else 'imply'} {implied}{missed}"
+
+
+def _miss(found: Findings, target: int) -> str:
+    return percent(abs(found.core_errors[target]))
+
+
 def _why_missed(found: Findings, target: int) -> tuple[str, str]:
     """Kind and reason of a target that is missed among those within reach."""
     names, conflict, drops = found.problem.target_names, found.conflict[target], found.drops
-    missed = percent(abs(found.core_errors[target]))
+    missed = _miss(found, target)
     strong = np.flatnonzero(conflict >= STRONG_CONFLICT)
     strong = strong[np.argsort(-conflict[strong] * drops[strong], kind="stable")]
     if not len(strong):
         return MISSED, f"missed by {missed}: too far from the design weights"
     others = _listed(names, strong)
-    if drops[target] >= COMPARABLE * drops[strong].max():
+    difficulty = found.difficulty
+    if difficulty.effective_support[target] < THIN_SUPPORT < found.problem.n_records:
+        count = difficulty.support[target]
+        few = f"{count:,} record{'' if count == 1 else 's'}"
+        return MISSED, f"missed by {missed}: rests on {few}, which {others} pull on too"
+    own = abs(found.core_errors[target])
+    gives = found.relief[target] >= max(found.least_miss, SHARE_OF_OWN * own)
+    if gives and drops[target] >= COMPARABLE * drops[strong].max():
         return CONTRADICTORY, f"contradicts {others} (missed by {missed})"
     return MISSED, f"missed by {missed}: held off by {others}"
 
@@ -245,25 +283,8 @@ def _is_one(combination: Combination) -> bool:
 
 
 def in_words(combination: Combination, names: tuple[str, ...]) -> str:
-    """A combination as a sum of named targets.
-
-    Examples:
-        >>> in_words(Combination(2, (0, 1), np.array([1.0, -2.5]), 1.0), ("a", "b", "c"))
-        "'a' − 2.5 × 'b'"
-    """
-    text = ""
-    pairs = list(zip(combination.parts, combination.coefficients, strict=True))
-    for number, (part, coefficient) in enumerate(pairs[: MOST_NAMES + 1]):
-        size = abs(float(coefficient))
-        times = "" if abs(size - 1) < 1e-4 else f"{_factor(size)} × "
-        sign = (" − " if coefficient < 0 else " + ") if number else "−" if coefficient < 0 else ""
-        text += f"{sign}{times}'{names[part]}'"
-    left = len(pairs) - MOST_NAMES - 1
-    return text + (f" and {left:,} more" if left > 0 else "")
-
-
-def _factor(size: float) -> str:
-    return f"{size:.4g}" if 1e-3 <= size < 1e5 else power_of_ten(size)
+    """A combination as a sum of named targets; see `side_in_words`."""
+    return side_in_words(combination.coefficients, [names[part] for part in combination.parts])
 
 
 def _listed(names: tuple[str, ...], positions: Any) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.engine.distances import Distance, distance_named
-from microcalibrate.engine.program import Program, program_of
+from microcalibrate.engine.dual_newton import DualNewton
+from microcalibrate.engine.program import NO_IMPORTANCE, Program, program_of
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
 from microcalibrate.problem import Problem
+from microcalibrate.target_analysis.conflict import Sensitivity
 
 if TYPE_CHECKING:
     from microcalibrate.result import CalibrationResult
@@ -22,6 +24,44 @@ Mask = NDArray[np.bool_]
 
 # A result belongs to a problem when its prices explain its errors to this, relative.
 SAME_PROBLEM = 1e-3
+# A solve that starts from the optimum of nearly the same problem: when it has arrived, when it is
+# given up, and how far exact targets may then be missed, in scales.
+WARM_TOLERANCE = 1e-8
+MOST_WARM_STEPS = 12
+WARM_RESIDUAL = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """A problem with its solution.
+
+    Attributes:
+        problem: The problem.
+        program: Its form in the engine.
+        free: Mask of the records that the program is over, shape `(n_records,)`.
+        prices: Shape `(n_targets,)`.
+        ratio: Calibrated over design weight, shape `(n_records,)`.
+        gap: Relative duality gap.
+    """
+
+    problem: Problem
+    program: Program
+    free: Mask
+    prices: Vector
+    ratio: Vector
+    gap: float
+
+    @property
+    def errors(self) -> Vector:
+        """Errors at the optimum, signed, in scales, shape `(n_targets,)`."""
+        return self.problem.errors(self.ratio * self.problem.design_weights)
+
+    @property
+    def objective(self) -> float:
+        """Price of distance plus half the mean squared error of soft targets."""
+        ratio = self.ratio[self.free]
+        x = np.concatenate([ratio, np.zeros(len(self.program.slack_target))])
+        return self.program.objective(x, self.program.errors(x))
 
 
 @dataclass(frozen=True)
@@ -47,26 +87,69 @@ class Solver:
 
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+            KeyboardInterrupt: If Ctrl-C ended the solve: half an analysis is none.
         """
         price = self.price_for(problem)
-        return solve(problem, self.distance, closeness=price, max_iter=self.max_iter)
+        solved = solve(problem, self.distance, closeness=price, max_iter=self.max_iter)
+        return solved.unless_cancelled()
 
     def program(self, problem: Problem) -> tuple[Program, Mask]:
         """The program of a problem, and the mask `(n_records,)` of its free records."""
         program, free, _ = program_of(problem, self.distance, self.price_for(problem))
         return program, free
 
-    def feasible(self, problem: Problem) -> tuple[Problem, Solution, str]:
+    def feasible(self, problem: Problem) -> tuple[Optimum, str]:
         """Solve a problem, or, where its hard targets cannot all hold, its soft form.
 
         Returns:
-            The problem that was solved, its solution, and why it had to be changed, or "".
+            The optimum of the problem that was solved, and why it had to be changed, or "".
         """
+        why = ""
         try:
-            return problem, self.solution(problem), ""
+            solution = self.solution(problem)
         except InfeasibleTargets as error:
-            soft = all_soft(problem)
-            return soft, self.solution(soft), str(error)
+            problem, why = all_soft(problem), str(error)
+            solution = self.solution(problem)
+        program, free = self.program(problem)
+        return Optimum(problem, program, free, solution.prices, solution.ratio, solution.gap), why
+
+    def dropping(self, at: Optimum, dropped: Mask, sensitivity: Sensitivity) -> Optimum:
+        """Solve a problem without some of its targets, from its optimum with all of them.
+
+        Newton steps on the prices start where the sensitivity says that these go, and mostly end
+        after two or three. Where they do not arrive, all is solved afresh.
+
+        Args:
+            at: The optimum with all targets.
+            dropped: Which targets to leave out, shape `(n_targets,)`.
+            sensitivity: At that optimum.
+        """
+        changed = without(at.problem, dropped)
+        same_cost = bool(changed.importances.any()) == bool(at.problem.importances.any())
+        if at.program.has_slack or not same_cost:
+            return self.feasible(changed)[0]
+        compliance = np.where(dropped, NO_IMPORTANCE, at.program.compliance)
+        program = replace(at.program, compliance=compliance)
+        newton = _arrived(program, sensitivity.prices_without(dropped))
+        if newton is None:
+            return self.feasible(changed)[0]
+        ratio = at.ratio.copy()
+        ratio[at.free] = newton.x
+        gap = newton.gap() / max(abs(program.objective(newton.x, newton.errors)), 1e-16)
+        return Optimum(changed, program, at.free, newton.prices, ratio, gap)
+
+
+def _arrived(program: Program, prices: Vector) -> DualNewton | None:
+    """Newton steps on the prices from given ones, to the optimum; None if they do not get there."""
+    newton = DualNewton(program, prices)
+    for _ in range(MOST_WARM_STEPS):
+        loss = program.objective(newton.x, newton.errors)
+        residual = np.abs(newton.errors[program.is_hard]).max(initial=0.0)
+        if newton.gap() <= WARM_TOLERANCE * abs(loss) and residual <= WARM_RESIDUAL:
+            return newton
+        if not newton.step():
+            return None
+    return None
 
 
 def all_soft(problem: Problem) -> Problem:
@@ -88,12 +171,6 @@ def without(problem: Problem, dropped: Mask) -> Problem:
         tolerances=np.where(dropped, np.nan, problem.tolerances),
         importances=np.where(dropped, 0.0, problem.importances),
     )
-
-
-def objective_at(program: Program, ratio: Vector) -> float:
-    """Objective of a program, without slacks, at ratios of its free records, `(n_free,)`."""
-    x = np.concatenate([ratio, np.zeros(len(program.slack_target))])
-    return program.objective(x, program.errors(x))
 
 
 def cost_of_distance(
@@ -127,17 +204,20 @@ def cost_of_distance(
     return float(price), distance_named(given["distance"] if distance is None else distance)
 
 
-def given_by(result: CalibrationResult, problem: Problem) -> tuple[Vector, Vector, float]:
-    """Prices, ratios and gap of a result of this problem.
+def given_by(result: CalibrationResult, problem: Problem, solver: Solver) -> Optimum:
+    """The optimum that a result of this problem is.
 
     Raises:
-        InvalidOption: If its design weights are others.
+        InvalidOption: If its design weights are others, or its prices not those of this problem.
     """
     if not np.array_equal(result.design_weights, problem.design_weights):
         raise InvalidOption("the result has other design weights than those given. Leave it out.")
     weight = problem.design_weights
     ratio = np.divide(result.weights, weight, out=np.zeros_like(weight), where=weight > 0)
-    return result.targets["price"].to_numpy(dtype=np.float64), ratio, float(result.gap)
+    program, free = solver.program(problem)
+    prices = result.targets["price"].to_numpy(dtype=np.float64)
+    check_prices(program, prices, ratio[free])
+    return Optimum(problem, program, free, prices, ratio, float(result.gap))
 
 
 def check_prices(program: Program, prices: Vector, ratio: Vector) -> None:

@@ -1,0 +1,61 @@
+"""The command line: calibration, and the diagnosis and regularisation of weights.
+
+Exit codes: 0 done; 1 failure; 2 bad usage; 130 cancelled by Ctrl-C; and, where everything was
+written all the same: 3 a solve ended without certificate (calibrate, tune, evaluate, targets), or
+records are flagged (diagnose --fail-on-flagged); 4 a model failed its gates (train); 5 nothing
+could be improved (regularise). Whatever a command writes appears whole or not at all.
+"""
+
+from microcalibrate.cli import (
+    calibrate,
+    compare,
+    demo,
+    diagnose,
+    evaluate,
+    regularise,
+    report,
+    schema,
+    targets,
+    train,
+    tune,
+)
+from microcalibrate.cli.app import (
+    BAD_USAGE,
+    CANCELLED,
+    FAILURE,
+    FLAGGED,
+    POOR_MODEL,
+    ROLLED_BACK,
+    UNCERTIFIED,
+    app,
+    main,
+)
+
+# In this order they stand on the help page.
+for _command in (
+    demo.demo,
+    calibrate.calibrate,
+    tune.tune,
+    evaluate.evaluate,
+    targets.targets,
+    schema.schema,
+    diagnose.diagnose,
+    train.train,
+    regularise.regularise,
+    compare.compare,
+    report.report,
+):
+    app.command()(_command)
+app.command("regularize", hidden=True)(regularise.regularise)
+
+__all__ = [
+    "BAD_USAGE",
+    "CANCELLED",
+    "FAILURE",
+    "FLAGGED",
+    "POOR_MODEL",
+    "ROLLED_BACK",
+    "UNCERTIFIED",
+    "app",
+    "main",
+]

@@ -1,0 +1,93 @@
+"""`microcalibrate calibrate`: weights of the user's own records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate, say
+from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.options import (
+    Closeness,
+    Data,
+    DistanceName,
+    IdColumn,
+    Kappa,
+    L0Lambda,
+    MaxIter,
+    MaxRatio,
+    MinRatio,
+    Out,
+    Quiet,
+    Records,
+    Report,
+    Selection,
+    TargetsTable,
+    Tolerance,
+    Weight,
+)
+from microcalibrate.cli.outputs import noting_open_ends, write_run
+
+if TYPE_CHECKING:
+    from microcalibrate.calibration import Calibration
+    from microcalibrate.result import CalibrationResult
+
+
+def calibrate(
+    data: Data,
+    out: Out,
+    weight: Weight = None,
+    targets: TargetsTable = None,
+    id_column: IdColumn = None,
+    l0_lambda: L0Lambda = None,
+    records: Records = None,
+    max_ratio: MaxRatio = None,
+    min_ratio: MinRatio = None,
+    tolerance: Tolerance = None,
+    distance: DistanceName = None,
+    closeness: Closeness = None,
+    kappa: Kappa = None,
+    selection: Selection = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draw. [0]")] = None,
+    max_iter: MaxIter = 1000,
+    report: Report = True,
+    quiet: Quiet = False,
+) -> None:
+    """Calibrate the weights of your records, and write a folder with weights and report."""
+    options = given(
+        l0_lambda=l0_lambda,
+        target_records=records,
+        max_weight_ratio=max_ratio,
+        min_weight_ratio=min_ratio,
+        distance=distance,
+        closeness=closeness,
+        kappa=kappa,
+        selection=selection,
+        seed=seed,
+    )
+    check_choice(l0_lambda, records, options)
+    check_out(out, report, (data, targets))
+    inputs = read_inputs(data, weight, targets, id_column, tolerance)
+    from microcalibrate.calibration import Calibration
+
+    calibration = Calibration(
+        **inputs.problem, families=inputs.families, record_ids=inputs.record_ids, **options
+    )
+    result = solve(calibration, max_iter, quiet)
+    write_run(result, out, with_report=report)
+    if not quiet:
+        say(result.summary())
+        say(f"\nwritten to {out}")
+    if result.status.name == "CANCELLED":
+        complain(f"Cancelled: the best weights so far were written to {out}.")
+        raise typer.Exit(CANCELLED)
+    if not result.converged:
+        end_without_certificate(f"{result.status.name}. {result.status.value}", out)
+
+
+def solve(calibration: Calibration, max_iter: int, quiet: bool) -> CalibrationResult:
+    """Run a calibration; how it ended is for the caller to tell."""
+    with noting_open_ends():
+        calibration.calibrate(max_iter, progress=False if quiet else None)
+    return calibration.result

@@ -1,0 +1,138 @@
+"""`microcalibrate diagnose`: which records carry too much of what is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from microcalibrate.cli.app import FLAGGED, complain, say
+from microcalibrate.cli.inputs import check_out, check_reforms
+from microcalibrate.cli.options import (
+    FlagDominating,
+    IdColumn,
+    NReforms,
+    Out,
+    Quiet,
+    RandomReforms,
+    ReformFraction,
+    Reforms,
+    Report,
+    SchemaFile,
+    SurfaceGiven,
+    Tables,
+    Threshold,
+)
+from microcalibrate.cli.outputs import write_run
+
+
+def diagnose(
+    data: Tables,
+    out: Out,
+    schema: SchemaFile = None,
+    weight: Annotated[
+        str | None, typer.Option(help="Column with the weights, for a table without a schema.")
+    ] = None,
+    id_column: IdColumn = None,
+    surface: SurfaceGiven = None,
+    reforms: Reforms = None,
+    random_reforms: RandomReforms = None,
+    n_reforms: NReforms = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the reforms that are drawn. [0]")
+    ] = None,
+    on_error: Annotated[
+        str | None,
+        typer.Option(
+            metavar="raise|record",
+            help="What a reform that fails does: stop everything, or be listed. [raise]",
+        ),
+    ] = None,
+    threshold: Threshold = 0.05,
+    reform_fraction: ReformFraction = 0.2,
+    flag_dominating: FlagDominating = False,
+    lineage: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Origin of each unit. [_mc_lineage, or each its own]"),
+    ] = None,
+    weight_groups: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Group within which weights are compared."),
+    ] = None,
+    strata: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Stratum of each unit.")
+    ] = None,
+    psu: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Primary sampling unit of each unit.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Reforms computed at the same time.")] = 1,
+    fail_on_flagged: Annotated[
+        bool, typer.Option("--fail-on-flagged", help="Exit with 3 if a record is flagged.")
+    ] = False,
+    report: Report = True,
+    quiet: Quiet = False,
+) -> None:
+    """Find the records that carry too much of what is reported, at baseline and over reforms."""
+    check_reforms(
+        reforms, random_reforms, {"--n-reforms": n_reforms, "--seed": seed, "--on-error": on_error}
+    )
+    check_out(out, report, (data, schema))
+    tables, named = _tables(data, schema, weight, id_column)
+    from microcalibrate.cli.surveys import read_reforms, read_surface
+    from microcalibrate.diagnostics import diagnose as diagnose_tables
+
+    found = diagnose_tables(
+        tables,
+        **named,
+        surface=read_surface(surface),
+        reforms=read_reforms(reforms, random_reforms, tables),
+        n_reforms=n_reforms,
+        seed=seed or 0,
+        on_error=on_error or "raise",
+        threshold=threshold,
+        reform_fraction=reform_fraction,
+        flag_dominating=flag_dominating,
+        lineage=lineage,
+        weight_groups=weight_groups,
+        strata=strata,
+        psu=psu,
+        n_workers=jobs,
+        progress=False if quiet else None,
+    )
+    write_run(found, out, with_report=report)
+    if not quiet:
+        say(found.summary().replace("flag_dominating=True", "--flag-dominating"))
+        say(f"\nwritten to {out}")
+    count = len(found.flagged)
+    if fail_on_flagged and count:
+        complain(
+            f"{count:,} {'records are' if count > 1 else 'record is'} flagged: see flagged.csv in "
+            f"{out} (exit code {FLAGGED})."
+        )
+        raise typer.Exit(FLAGGED)
+
+
+def _tables(
+    data: Path, schema: Path | None, weight: str | None, id_column: str | None
+) -> tuple[Any, dict[str, Any]]:
+    """The survey, or a table with the names of its columns of weights and ids."""
+    from microcalibrate.cli.surveys import read_survey, refuse_hdf5
+
+    if schema is None and not data.is_dir():
+        if weight is None:
+            raise typer.BadParameter(
+                f"{data} needs --weight (the column with the weights), or --schema (a JSON file "
+                "that says what each column is)."
+            )
+        from microcalibrate.io import read_table
+
+        refuse_hdf5(data)
+        return read_table(data), {"weights": weight, "id_column": id_column}
+    for option, value in (("--weight", weight), ("--id", id_column)):
+        if value is not None:
+            raise typer.BadParameter(
+                f"{option} is for a table without a schema, and the schema names these columns. "
+                "Leave it out."
+            )
+    return read_survey(data, schema), {}

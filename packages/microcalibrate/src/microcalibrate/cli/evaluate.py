@@ -1,0 +1,124 @@
+"""`microcalibrate evaluate`: how far a calibration holds beyond its own targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from microcalibrate.cli.app import end_without_certificate, say
+from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.options import (
+    Closeness,
+    Data,
+    DistanceName,
+    Groups,
+    IdCheck,
+    Kappa,
+    L0Lambda,
+    MaxIter,
+    MaxRatio,
+    MinRatio,
+    Out,
+    Quiet,
+    Records,
+    Report,
+    Selection,
+    TargetsTable,
+    Tolerance,
+    Weight,
+)
+from microcalibrate.cli.outputs import noting_open_ends, write_run
+
+
+def evaluate(
+    data: Data,
+    out: Out,
+    weight: Weight = None,
+    targets: TargetsTable = None,
+    id_column: IdCheck = None,
+    l0_lambda: L0Lambda = None,
+    records: Records = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Folds of targets. [5, or as many as there are groups]"),
+    ] = None,
+    groups: Groups = "correlation",
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draws with different seeds. [3 where records are chosen]"),
+    ] = None,
+    bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Repetitions with records reweighted at random; each is a whole solve."
+        ),
+    ] = 0,
+    untargeted: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column whose total is followed but not targeted; can be repeated. For a folder: "
+            "an NPZ file with a matrix, a column per variable.",
+        ),
+    ] = None,
+    random: Annotated[
+        bool, typer.Option(help="Compare with simple random samples of as many records.")
+    ] = True,
+    max_ratio: MaxRatio = None,
+    min_ratio: MinRatio = None,
+    tolerance: Tolerance = None,
+    distance: DistanceName = None,
+    closeness: Closeness = None,
+    kappa: Kappa = None,
+    selection: Selection = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of folds, draws and repetitions. [0]")
+    ] = None,
+    max_iter: MaxIter = 1000,
+    report: Report = True,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how well targets are met that a calibration did not see, and how stable it is."""
+    options = given(
+        l0_lambda=l0_lambda,
+        target_records=records,
+        n_folds=folds,
+        n_draws=draws,
+        max_weight_ratio=max_ratio,
+        min_weight_ratio=min_ratio,
+        distance=distance,
+        closeness=closeness,
+        kappa=kappa,
+        selection=selection,
+        seed=seed,
+    )
+    if not check_choice(l0_lambda, records, options) and not random:
+        raise typer.BadParameter(
+            "--no-random acts only when records are chosen: add --records or --l0-lambda."
+        )
+    followed = list(dict.fromkeys(untargeted or ()))
+    files = [Path(name) for name in followed] if data.is_dir() else []
+    check_out(out, report, (data, targets, *files))
+    inputs = read_inputs(data, weight, targets, id_column, tolerance, followed)
+    grouping = inputs.grouping(groups)
+    from microcalibrate.evaluation import evaluate_robustness
+
+    with noting_open_ends() as open_ends:
+        result = evaluate_robustness(
+            **inputs.problem,
+            **grouping,
+            n_bootstrap=bootstrap,
+            untargeted=inputs.untargeted,
+            compare_with_random=random,
+            max_iter=max_iter,
+            progress=False if quiet else None,
+            **options,
+        )
+    write_run(result, out, with_report=report)
+    if not quiet:
+        say(result.summary())
+        say(f"\nwritten to {out}")
+    if open_ends:
+        end_without_certificate(open_ends[0], out)

@@ -1,0 +1,280 @@
+"""What commands read: data as checked arguments, and what is refused before the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from microcalibrate.cli.app import REPORT_NAME, check_plotly
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUPS = ("correlation", "family", "names", "none")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Data of a calibration, by the names of its arguments.
+
+    Attributes:
+        weights: Design weights, shape `(n_records,)`.
+        targets: Target totals, shape `(n_targets,)`.
+        estimate_matrix: What each record adds to each target, shape `(n_records, n_targets)`.
+        target_names: One name per target.
+        families: Group of each target, None for none.
+        tolerances: Allowed relative errors, shape `(n_targets,)`: 0 exact, NaN soft.
+        importances: Of each target, or None where all count alike.
+        scales: What an error of 1 means for each target, or None for its size.
+        record_ids: One label per record, or None.
+        untargeted: Variables to follow, `(n_records, n_variables)`, or None.
+    """
+
+    weights: Any
+    targets: Any
+    estimate_matrix: Any
+    target_names: tuple[str, ...]
+    families: list[Any]
+    tolerances: Any
+    importances: Any = None
+    scales: Any = None
+    record_ids: Any = None
+    untargeted: Any = None
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The arguments that every function of the library takes."""
+        names = ("weights", "targets", "estimate_matrix", "target_names")
+        further = ("tolerances", "importances", "scales")
+        return {name: getattr(self, name) for name in names + further}
+
+    def grouping(self, groups: str) -> dict[str, Any]:
+        """Arguments that say which targets are held out together."""
+        if groups not in GROUPS:
+            raise typer.BadParameter(f"--groups {groups} is not known. Use {_listed(GROUPS)}.")
+        declared = groups == "family" and any(self.families)
+        return {
+            "groups": None if groups == "none" else groups,
+            "families": self.families if declared else None,
+        }
+
+
+# --- Checks before the work -----------------------------------------------------------------------
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the others keep the defaults of the library."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def check_choice(l0_lambda: float | None, records: int | None, options: dict[str, Any]) -> bool:
+    """Refuse options on the choice of records that contradict each other or would do nothing.
+
+    Args:
+        l0_lambda: Price of records.
+        records: Their exact number.
+        options: What else was given, by the names of the library.
+
+    Returns:
+        Whether records are chosen at all.
+    """
+    if records is not None and l0_lambda:
+        raise typer.BadParameter("give --l0-lambda (a price) or --records (a count), not both.")
+    chosen = records is not None or bool(l0_lambda)
+    idle = [f"--{name}" for name in ("kappa", "selection") if name in options]
+    if idle and not chosen:
+        raise typer.BadParameter(
+            f"{' and '.join(idle)} act only when records are chosen: add --records or --l0-lambda."
+        )
+    return chosen
+
+
+def check_out(out: Path, with_report: bool, sources: Sequence[Path | None]) -> None:
+    """Refuse before the work what would end in no report, no run, or in lost data.
+
+    Args:
+        out: Folder of the run.
+        with_report: Whether a report goes into it.
+        sources: Files and folders that are read or kept; None is passed over.
+    """
+    from microcalibrate.atomic import check_run_folder
+
+    if with_report:
+        check_plotly(REPORT_NAME, "or add --no-report")
+    check_run_folder(out)
+    for source in sources:
+        if source is not None and source.resolve().is_relative_to(out.resolve()):
+            raise typer.BadParameter(f"{source} lies in --out {out}, which is replaced as a whole.")
+
+
+def check_reforms(reforms: str | None, random_reforms: str | None, options: dict[str, Any]) -> None:
+    """Refuse options on reforms where there are none.
+
+    Args:
+        reforms: Those of the user's own.
+        random_reforms: Income on which schedules are drawn.
+        options: Flag to value, None where it was not given.
+    """
+    idle = [name for name, value in options.items() if value is not None]
+    if idle and reforms is None and random_reforms is None:
+        raise typer.BadParameter(
+            f"{idle[0]} acts only on reforms: add --reforms or --random-reforms."
+        )
+    if reforms is not None and random_reforms is not None:
+        raise typer.BadParameter("give --reforms or --random-reforms, not both.")
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read_inputs(
+    data: Path,
+    weight: str | None,
+    targets: Path | None,
+    id_column: str | None,
+    tolerance: float | None,
+    untargeted: Sequence[str] = (),
+) -> Inputs:
+    """Data of a command, from a table of records or the folder of a problem.
+
+    Args:
+        data: The table or folder.
+        weight: Column with the design weights, for a table.
+        targets: Table of declared targets, for a table.
+        id_column: Column that names the records, for a table.
+        tolerance: Of targets without one of their own.
+        untargeted: Columns of a table, or for a folder one NPZ file with a matrix.
+
+    Raises:
+        CalibrationError: If something cannot be read, or does not fit together.
+    """
+    if data.is_dir():
+        return _from_folder(data, weight, targets, id_column, tolerance, untargeted)
+    return _from_table(data, weight, targets, id_column, tolerance, untargeted)
+
+
+def _from_table(
+    data: Path,
+    weight: str | None,
+    targets: Path | None,
+    id_column: str | None,
+    tolerance: float | None,
+    untargeted: Sequence[str],
+) -> Inputs:
+    if weight is None or targets is None:
+        raise typer.BadParameter(
+            f"{data} needs --weight (the column with the design weights) and --targets (a table "
+            "of targets). Only a folder with matrix.npz brings its own."
+        )
+    from microcalibrate.arrays import checked_weights
+    from microcalibrate.columns import did_you_mean
+    from microcalibrate.errors import InvalidProblem
+    from microcalibrate.io import read_table
+    from microcalibrate.targets import build_targets
+
+    declared, table = read_table(targets), read_table(data)
+    if weight not in table.columns:
+        raise InvalidProblem(
+            f'{data} has no column "{weight}" to take design weights from.'
+            f"{did_you_mean(weight, table.columns)}"
+        )
+    names = None if id_column is None else _record_names(data, table, id_column)
+    if tolerance is not None:
+        own = declared["tolerance"] if "tolerance" in declared.columns else None
+        declared["tolerance"] = tolerance if own is None else own.fillna(tolerance)
+    weights = checked_weights(table[weight].to_numpy())
+    built = build_targets(table, declared, initial_weights=weights)
+    return Inputs(
+        weights=weights,
+        targets=built.values,
+        estimate_matrix=built.matrix,
+        target_names=built.names,
+        families=[family or None for family in built.families],
+        tolerances=built.tolerances,
+        importances=built.importances,
+        scales=built.scales,
+        record_ids=names,
+        untargeted=_columns(data, table, untargeted) if untargeted else None,
+    )
+
+
+def _record_names(data: Path, table: pd.DataFrame, column: str) -> Any:
+    from microcalibrate.errors import InvalidProblem
+
+    if column not in table.columns:
+        raise InvalidProblem(f"{data} has no column {column!r} to name the records with.")
+    names = table[column]
+    if names.isna().any() or names.duplicated().any():
+        raise InvalidProblem(
+            f"column {column!r} of {data} does not name every record differently. Choose "
+            "another column, or leave --id out to number the records from 0."
+        )
+    return names
+
+
+def _columns(data: Path, table: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
+    """Columns of numbers, each as a variable to follow."""
+    import numpy as np
+    import pandas as pd
+
+    from microcalibrate.columns import Columns
+    from microcalibrate.errors import InvalidExpression, InvalidProblem
+
+    columns, read = Columns(table), {}
+    for name in wanted:
+        try:
+            read[name] = values = columns.numbers(name)
+        except InvalidExpression as error:
+            raise InvalidProblem(f"--untargeted {name}: {error}") from error
+        if missing := int(np.count_nonzero(~np.isfinite(values))):
+            raise InvalidProblem(
+                f'--untargeted: column "{name}" of {data} is missing or infinite in {missing} '
+                "records. Fill in or drop them."
+            )
+    return pd.DataFrame(read)
+
+
+def _from_folder(
+    data: Path,
+    weight: str | None,
+    targets: Path | None,
+    id_column: str | None,
+    tolerance: float | None,
+    untargeted: Sequence[str],
+) -> Inputs:
+    for name, value in (("--weight", weight), ("--targets", targets), ("--id", id_column)):
+        if value is not None:
+            raise typer.BadParameter(
+                f"{name} is for tables, and {data} is a folder that brings weights.npz and "
+                "targets.csv. Leave it out."
+            )
+    if len(untargeted) > 1:
+        raise typer.BadParameter(
+            f"--untargeted is given {len(untargeted)} times, and {data} is a folder: give one NPZ "
+            "file with a matrix that has a column per variable."
+        )
+    import numpy as np
+
+    from microcalibrate.io import read_matrix, read_problem
+
+    stored = read_problem(data)
+    tolerances = stored.tolerances
+    if tolerance is not None:
+        tolerances = np.where(np.isnan(tolerances), tolerance, tolerances)
+    return Inputs(
+        weights=stored.weights,
+        targets=stored.targets,
+        estimate_matrix=stored.estimate_matrix,
+        target_names=stored.target_names,
+        families=[family or None for family in stored.families],
+        tolerances=tolerances,
+        untargeted=read_matrix(untargeted[0]) if untargeted else None,
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,142 @@
+"""The options that several commands share, each with its one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Data: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="Records: a CSV, Parquet or Feather table; or a folder with matrix.npz, "
+        "targets.csv (name, target) and weights.npz.",
+    ),
+]
+Out: TypeAlias = Annotated[
+    Path, typer.Option(help="Folder for the run; an earlier run is replaced.")
+]
+Weight: TypeAlias = Annotated[
+    str | None, typer.Option(help="Column with the design weights, for a table.")
+]
+TargetsTable: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Table of declared targets, for a table.")
+]
+IdColumn: TypeAlias = Annotated[
+    str | None, typer.Option("--id", metavar="COLUMN", help="Column that names the records.")
+]
+IdCheck: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="COLUMN",
+        help="Column that names the records; checked to name each one differently.",
+    ),
+]
+L0Lambda: TypeAlias = Annotated[
+    float | None, typer.Option(help="Price of records: higher keeps fewer, 0 keeps all.")
+]
+Records: TypeAlias = Annotated[
+    int | None, typer.Option(help="Exact number of records to keep, instead of a price.")
+]
+MaxRatio: TypeAlias = Annotated[
+    float | None, typer.Option(help="Greatest calibrated over design weight. [none]")
+]
+MinRatio: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Least calibrated over design weight; -inf allows negative ones. [0]"),
+]
+Tolerance: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        help="For targets without one of their own: fraction by which they may be missed, "
+        "0 is exact. [soft: as well as can be]"
+    ),
+]
+DistanceName: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="chi2|raking", help="Distance to keep small. [chi2]")
+]
+Closeness: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Price of distance: lower fits better, higher is more even. [1e-4]"),
+]
+Kappa: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Price of concentrated weights when records are chosen. [1]"),
+]
+Selection: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="closed_form|top_k|random|sampled_gates",
+        help="How records are chosen. [closed_form]",
+    ),
+]
+Groups: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="correlation|family|names|none",
+        help="Which targets are held out together: those whose columns are correlated, of one "
+        "family, of one beginning of the name (before a /), or none.",
+    ),
+]
+MaxIter: TypeAlias = Annotated[int, typer.Option(min=1, help="Most steps of each solve.")]
+Report: TypeAlias = Annotated[bool, typer.Option(help="Write report.html into the run.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="Print nothing but problems.")]
+Tables: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="A CSV, Parquet or Feather table; or a folder with one for each entity, named after "
+        "it (household.parquet, person.parquet).",
+    ),
+]
+SchemaFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="JSON file that says what each column is. [schema.json in the folder]",
+    ),
+]
+SurfaceGiven: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|MODULE:OBJECT",
+        help="What is reported: a JSON file with `metrics` and `slices`, or a Surface in a module "
+        "of your own. [chosen from the columns]",
+    ),
+]
+Reforms: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:OBJECT",
+        help="Reforms to look at too, in a module of your own: functions of the tables, or a "
+        "ReformSpace to draw from.",
+    ),
+]
+RandomReforms: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ENTITY.]COLUMN",
+        help="Look at random tax schedules on this income too; needs no model.",
+    ),
+]
+NReforms: TypeAlias = Annotated[
+    int | None, typer.Option("--n-reforms", min=1, help="How many reforms to draw. [20]")
+]
+Threshold: TypeAlias = Annotated[
+    float, typer.Option(help="Share of a statistic above which a record is influential.")
+]
+ReformFraction: TypeAlias = Annotated[
+    float,
+    typer.Option(
+        help="Fraction of the reforms in which a record must be influential to be flagged for them."
+    ),
+]
+FlagDominating: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        help="Flag a record that carries most of a statistic by itself, or call the cell thin.",
+    ),
+]

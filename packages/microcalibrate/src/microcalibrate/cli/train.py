@@ -1,0 +1,83 @@
+"""`microcalibrate train`: a model that draws households like those of a survey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from microcalibrate.cli.app import POOR_MODEL, complain, say
+from microcalibrate.cli.inputs import check_out, given
+from microcalibrate.cli.options import Out, Quiet, Report, SchemaFile, Tables
+from microcalibrate.cli.outputs import write_run
+
+
+def train(
+    data: Tables,
+    out: Out,
+    schema: SchemaFile = None,
+    backend: Annotated[
+        str, typer.Option(metavar="anyorder|hotdeck|sdv-tvae", help="Kind of model.")
+    ] = "anyorder",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split, training and check.")] = 0,
+    held_out: Annotated[
+        float, typer.Option(help="Fraction of the units that the model is checked on.")
+    ] = 0.2,
+    coverage: Annotated[
+        float,
+        typer.Option(help="Share of the weight whose units must fit; larger ones are left out."),
+    ] = 0.999,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most passes over the data; for anyorder.")
+    ] = None,
+    report: Report = True,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model that draws households like yours, and check what it draws."""
+    options = given(max_epochs=epochs)
+    if options and backend != "anyorder":
+        raise typer.BadParameter(f"--epochs is for the backend anyorder, not for {backend}.")
+    check_out(out, report, (data, schema))
+    from microcalibrate.cli.surveys import read_survey
+    from microcalibrate.regularise.trained import train_model
+
+    survey = read_survey(data, schema)
+    with epochs_bar(quiet) as told:
+        model = train_model(
+            survey,
+            backend,
+            seed=seed,
+            held_out=held_out,
+            coverage=coverage,
+            progress=told,
+            **options,
+        )
+    write_run(model, out, with_report=report)
+    if not quiet:
+        say(model.summary())
+        say(f"\nwritten to {out}")
+    if not model.passed:
+        complain(
+            f"The model failed its gates: see quality in {out}. It was written all the same, and "
+            f"`regularise` takes it only with --allow-poor-model (exit code {POOR_MODEL})."
+        )
+        raise typer.Exit(POOR_MODEL)
+
+
+@contextmanager
+def epochs_bar(quiet: bool) -> Iterator[Callable[[int, float], None] | None]:
+    """A bar of the epochs of a training on a terminal, with the loss on rows held out."""
+    if quiet:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="training", unit=" epochs", disable=None, leave=False) as bar:
+
+        def told(epoch: int, loss: float) -> None:
+            bar.set_postfix_str(f"held-out loss {loss:.3f}", refresh=False)
+            bar.update(epoch - bar.n if epoch > bar.n else 1)
+
+        yield told

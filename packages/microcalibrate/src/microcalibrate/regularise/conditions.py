@@ -1,0 +1,220 @@
+"""What generated records share with the unit that they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from microcalibrate.arrays import Vector
+from microcalibrate.columns import did_you_mean
+from microcalibrate.diagnostics import Diagnosis, Slice, Surface
+from microcalibrate.diagnostics.default_surface import REGION_NAMES
+from microcalibrate.diagnostics.frame import Frame
+from microcalibrate.errors import InvalidOption
+from microcalibrate.expressions import columns_used
+from microcalibrate.regularise.codec import Codec
+from microcalibrate.regularise.rules import Aggregate, Calculated, reads
+from microcalibrate.regularise.schema import Schema
+from microcalibrate.regularise.slots import records_of, slots_of
+from microcalibrate.regularise.survey import Survey, select_units
+
+FRACTIONS = (0.2, 0.4, 0.5, 0.6, 0.8)
+"""Shares of a unit's cells that its candidates share with it, in equal numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offender:
+    """A unit that carries too much, and what its offspring must share with it.
+
+    Attributes:
+        unit: Its id.
+        position: Its row in the unit table.
+        weight: Weight in use.
+        prior: Weight that recalibration starts from.
+        share: Its largest gross share, over baseline and reforms.
+        statistic: Where it exceeds the limit most.
+        held: Slot columns that all of its offspring share with it.
+        holds_structure: Whether they share the structure of the household.
+        k: How many offspring are wanted.
+    """
+
+    unit: Any
+    position: int
+    weight: float
+    prior: float
+    share: float
+    statistic: str
+    held: frozenset[str]
+    holds_structure: bool
+    k: int
+
+
+def worst_of(diagnosis: Diagnosis) -> pd.DataFrame:
+    """The flagged units, those furthest above a limit first, each with where that is.
+
+    Returns:
+        Columns `id`, `share`, `limit`, `excess`, `statistic`, `slice` and `cell`.
+    """
+    found = diagnosis.influence
+    flagged = pd.Index(diagnosis.flagged["id"])
+    found = found[found["is_influential"] & found["id"].isin(flagged)]
+    found = found.assign(excess=found["share"] - found["limit"])
+    place = pd.Index(diagnosis.records["id"]).get_indexer(pd.Index(found["id"]))
+    order = np.lexsort([np.arange(len(found)), place, -found["excess"].to_numpy()])
+    found = found.iloc[order].drop_duplicates("id")
+    columns = ["id", "share", "limit", "excess", "statistic", "slice", "cell"]
+    plain = found[columns].astype({"statistic": "str", "slice": "str", "cell": "str"})
+    return plain.reset_index(drop=True)
+
+
+def n_offspring(
+    share: float, weight: float, share_target: float, weight_target: float, most: int
+) -> int:
+    """Over how many records a unit is spread: `max(share / target, weight / target)`, from 2.
+
+    Examples:
+        >>> n_offspring(0.31, 900.0, 0.025, 100.0, most=50)
+        13
+    """
+    wanted = max(share / share_target, weight / weight_target)
+    return int(min(max(np.ceil(wanted * (1 - 1e-12)), 2), most))
+
+
+def geography_columns(schema: Schema, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Columns of the unit that say where it is.
+
+    Args:
+        schema: Of the survey.
+        given: The user's choice; None takes what external columns are looked up from, and
+            columns with names such as `region` or `state`.
+
+    Raises:
+        InvalidOption: If a given column is not generated.
+    """
+    unit = schema.unit_entity
+    inputs = [column.name for column in unit.of_kind("input", "structural")]
+    if given is not None:
+        for name in given:
+            if name not in inputs:
+                raise InvalidOption(
+                    f"geography={name!r} is no input of {unit.name!r}.{did_you_mean(name, inputs)}"
+                )
+        return tuple(given)
+    looked_up = {
+        name
+        for column in unit.of_kind("external")
+        if column.rule is not None
+        for entity, name in reads(column.rule, unit.name)
+        if entity == unit.name
+    }
+    return tuple(n for n in inputs if n in looked_up or n.lower() in REGION_NAMES)
+
+
+def traced(schema: Schema, entity: str, names: set[str]) -> tuple[set[tuple[str, str]], bool]:
+    """Generated columns that some columns follow from, and whether the structure matters too.
+
+    Columns that are no part of the schema (a model's output) lead nowhere.
+    """
+    inputs: set[tuple[str, str]] = set()
+    structure = False
+    waiting, seen = [(entity, name) for name in names], set()
+    while waiting:
+        key = waiting.pop()
+        if key in seen:
+            continue
+        seen.add(key)
+        of = {column.name: column for column in schema.entity(key[0]).columns}
+        column = of.get(key[1])
+        if column is None:
+            continue
+        structure |= column.kind == "structural"
+        if column.kind in ("input", "structural"):
+            inputs.add(key)
+        elif column.rule is not None:
+            # A total over members depends on who they are.
+            structure |= isinstance(column.rule, Aggregate | Calculated)
+            waiting += sorted(reads(column.rule, key[0]))
+    return inputs, structure
+
+
+class CellConditions:
+    """Finds the slot columns that put units into cells.
+
+    Args:
+        survey: The survey as it stands.
+        frame: The same with the columns of a user's model.
+        weights: Weight of each unit.
+        surface: What is reported.
+        codec: Of the slot rows.
+        geography: Columns of the unit that are always held.
+        units: Ids of the units in question.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        frame: Frame,
+        weights: Vector,
+        surface: Surface,
+        codec: Codec,
+        geography: Sequence[str],
+        units: Sequence[Any],
+    ) -> None:
+        self._survey, self._frame, self._weights = survey, frame, weights
+        self._slices = {part.name: part for part in surface.slices}
+        self._geography = tuple(geography)
+        self._names = {column.name for column in codec.columns}
+        part = select_units(survey, units)
+        _, records = records_of(part)
+        slots = slots_of(records, survey.schema)
+        self._slot_of: dict[str, dict[Any, int]] = {
+            name: dict(zip(part.tables[name][part.ids[name]], of.tolist(), strict=True))
+            for name, of in slots.items()
+        }
+        self._cells: dict[str, Any] = {}
+        self._positions: Mapping[Any, int] = {u: i for i, u in enumerate(survey.unit_ids)}
+
+    def position(self, unit: Any) -> int:
+        """Row of a unit in its table."""
+        return self._positions[unit]
+
+    def of(self, unit: Any, slice_name: str, cell: str) -> tuple[frozenset[str], bool]:
+        """Slot columns that put a unit into a cell, those of geography among them.
+
+        Returns:
+            Their names, and whether the structure of the household must be held with them.
+        """
+        names = {name for name in self._geography if name in self._names}
+        part = self._slices.get(slice_name)
+        if part is None:
+            return frozenset(names), False
+        schema = self._survey.schema
+        entity = part.entity_in(self._frame)
+        of_table = self._frame.tables[entity].columns
+        used = {part.by} if part.by in of_table else columns_used(part.by)
+        inputs, structure = traced(schema, entity, set(used))
+        for owner, name in inputs:
+            if owner == schema.unit:
+                names.add(name)
+                continue
+            ids = self._members(unit, owner, part, cell if owner == entity else None)
+            slots = self._slot_of[owner]
+            names |= {f"{owner}.{slots[member]}.{name}" for member in ids}
+        # A held cell of a slot that the donor of a structure does not fill would be lost.
+        return frozenset(names & self._names), structure
+
+    def _members(self, unit: Any, entity: str, part: Slice, cell: str | None) -> list[Any]:
+        """Ids of a unit's records of an entity; those in a cell where one is given."""
+        rows = np.flatnonzero(self._survey.unit_positions(entity) == self.position(unit))
+        if cell is not None:
+            if part.name not in self._cells:
+                self._cells[part.name] = part.cells(self._frame, self._weights)
+            cells = self._cells[part.name]
+            labels = np.array(cells.labels, dtype=object)[cells.codes[rows]]
+            rows = rows[labels == cell] if (labels == cell).any() else rows
+        ids: list[Any] = self._survey.tables[entity][self._survey.ids[entity]].iloc[rows].tolist()
+        return ids

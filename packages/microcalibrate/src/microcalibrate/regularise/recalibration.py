@@ -1,0 +1,395 @@
+"""Weights as close to a stated prior as targets allow, in relative entropy, below a hard cap.
+
+Over weights `w` with prior `d`, of which `D` is the sum, and targets with scales `s`:
+
+    minimise    entropy_lambda * KL(w, d) / D + 1/2 * sum_j omega_j e_j^2
+    with        KL(w, d) = sum_i w_i log(w_i / d_i) - w_i + d_i,
+                e_j = (sum_i a_ij w_i - t_j) / s_j,   floor <= w_i <= cap
+
+where `omega` are the importances of soft targets, which sum to 1; a banded target has
+`|e_j| <= tolerance_j` in place of its square, an exact one `e_j = 0`. This is the package's one
+engine with the raking distance (Deville and Särndal 1992; Kullback and Leibler 1951): the weights
+are `clip(d_i exp(sum_j a_ij nu_j), floor, cap)`, with one price `nu_j` per target.
+
+In a loss that is written as the mean squared relative error plus a price times the entropy of
+shares, that price is `2 * entropy_lambda`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microcalibrate.arrays import Vector, checked_weights
+from microcalibrate.engine.distances import RAKING
+from microcalibrate.engine.solving import Solution, Step, solve
+from microcalibrate.errors import InfeasibleCap, InfeasibleTargets, InvalidOption, NotConverged
+from microcalibrate.problem import Problem
+from microcalibrate.result import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The smallest feasible cap is found to this relative precision, from above.
+CAP_PRECISION = 0.01
+# A target holds in a test of feasibility when it is missed by no more than this, in scales.
+HOLDS = 1e-7
+# A weight this near to the cap, relative to it, lies on it.
+AT_CAP = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """Weights of least entropy from their prior, with the certificate that they are.
+
+    Attributes:
+        weights: Shape `(n_records,)`, from the floor to the cap to the last bit.
+        prior: Weights that they are close to, shape `(n_records,)`.
+        prices: `nu`, shape `(n_targets,)`: what a record adds to the log of the ratio of its
+            weight to its prior, per unit that it adds to the target.
+        status: How the solve ended.
+        gap: Relative duality gap: no weights can lower the objective by more than this share.
+        objective: Value of the objective.
+        max_bound_violation: Largest overshoot of cap or floor before rounding was taken off,
+            relative to the bound.
+        kkt_residual: Largest distance of a weight from what the prices say, relative to the
+            largest weight.
+        n_at_cap: Weights that lie on the cap.
+        n_steps: Steps of the engine.
+        problem: The checked problem.
+    """
+
+    weights: Vector
+    prior: Vector
+    prices: Vector
+    status: Status
+    gap: float
+    objective: float
+    max_bound_violation: float
+    kkt_residual: float
+    n_at_cap: int
+    n_steps: int
+    problem: Problem
+
+    @property
+    def errors(self) -> Vector:
+        """`(estimate - target) / scale`, shape `(n_targets,)`, signed."""
+        return self.problem.errors(self.weights)
+
+    @property
+    def targets(self) -> pd.DataFrame:
+        """One row per target, the dearest first: `name`, `target`, `estimate`, `error`, `price`.
+
+        `price` is in entropy per unit of the target; `price_per_scale` in entropy per scale, so
+        that targets of different units compare.
+        """
+        import pandas as pd
+
+        problem = self.problem
+        table = pd.DataFrame(
+            {
+                "name": list(problem.target_names),
+                "target": problem.targets,
+                "estimate": problem.estimates(self.weights),
+                "error": self.errors,
+                "scale": problem.scales,
+                "tolerance": problem.tolerances,
+                "price": self.prices,
+                "price_per_scale": self.prices * problem.scales,
+            }
+        )
+        order = np.argsort(-np.abs(table.price_per_scale.to_numpy()), kind="stable")
+        return table.iloc[order].reset_index(drop=True)
+
+
+def recalibrate(
+    prior: Any,
+    targets: Any,
+    estimate_matrix: Any,
+    *,
+    target_names: Any = None,
+    tolerances: Any = None,
+    importances: Any = None,
+    scales: Any = None,
+    entropy_lambda: float = 1e-4,
+    cap: float | None = None,
+    floor: float = 0.0,
+    max_iter: int = 1000,
+    on_step: Callable[[Step], None] | None = None,
+) -> Recalibration:
+    """The weights nearest to a prior in relative entropy that reproduce targets, below a cap.
+
+    Args:
+        prior: Weights to be close to, shape `(n_records,)`; a record of prior 0 stays at 0.
+        targets: Totals, shape `(n_targets,)`, or a mapping by name.
+        estimate_matrix: What each record adds to each target per unit of weight, shape
+            `(n_records, n_targets)`: DataFrame, array or SciPy sparse matrix.
+        target_names: Names of the columns, where the matrix does not carry them.
+        tolerances: As fractions of the scales: 0 is exact, missing or NaN is soft.
+        importances: How much each soft target counts, relative to the others.
+        scales: What an error of 1 means; `|target|` where not given.
+        entropy_lambda: Price of entropy in units of half the mean squared relative error of soft
+            targets, positive; the `closeness` of `Calibration` with the raking distance. A soft
+            target whose standard deviation `sigma` is known has the scale `sigma`.
+        cap: Largest weight; None is no cap. A weight whose prior lies above it ends on it or
+            below.
+        floor: Smallest weight of a record whose prior is positive.
+        max_iter: Most steps of the engine.
+        on_step: Called with each step.
+
+    Returns:
+        The weights and their certificate.
+
+    Raises:
+        InfeasibleCap: If exact and banded targets can hold, but not below this cap. It names the
+            targets and the smallest cap with which they can.
+        InfeasibleTargets: If they contradict each other whatever the cap.
+        NotConverged: If the engine ended without a certificate; the error carries the weights.
+        InvalidProblem: If the parts do not fit together.
+        InvalidOption: If an option is out of its range.
+        KeyboardInterrupt: If Ctrl-C ended the solve.
+
+    Examples:
+        >>> found = recalibrate([1.0, 1.0, 1.0], [4.0], [[1.0], [1.0], [1.0]], tolerances=0, cap=2)
+        >>> found.weights.round(4)
+        array([1.3333, 1.3333, 1.3333])
+    """
+    weights = checked_weights(prior)
+    if not (np.isfinite(entropy_lambda) and entropy_lambda > 0):
+        raise InvalidOption(f"entropy_lambda={entropy_lambda!r} must be positive and finite.")
+    if cap is not None and not (np.isfinite(cap) and cap > 0):
+        raise InvalidOption(f"cap={cap!r} must be a positive weight, or None for no cap.")
+    if not (np.isfinite(floor) and floor >= 0) or (cap is not None and floor > cap):
+        raise InvalidOption(f"floor={floor!r} must lie between 0 and the cap ({cap}).")
+    problem = Problem.build(
+        weights,
+        targets,
+        estimate_matrix,
+        target_names=target_names,
+        scales=scales,
+        tolerances=tolerances,
+        importances=importances,
+        min_weight_ratio=_ratios(floor, weights, 0.0),
+        max_weight_ratio=_ratios(np.inf if cap is None else cap, weights, np.inf),
+    )
+    if cap is not None:
+        _check_reach(problem, cap, floor)
+    try:
+        solution = _solved(problem, entropy_lambda, max_iter, on_step)
+    except InfeasibleTargets as error:
+        if cap is None:
+            raise
+        raise _infeasible_cap(problem, cap, floor, error) from error
+    return _certified(problem, solution, entropy_lambda, cap, floor)
+
+
+def smallest_feasible_cap(problem: Problem, floor: float = 0.0, above: float = 0.0) -> float:
+    """The smallest largest weight with which exact and banded targets can hold, by bisection.
+
+    Args:
+        problem: A checked problem; its own upper bounds do not count.
+        floor: Smallest weight.
+        above: A cap that is known to be too small.
+
+    Returns:
+        A cap that was tried and is feasible, at most a hundredth above the smallest one; 0 where
+        there are only soft targets, which no cap makes infeasible.
+
+    Raises:
+        InfeasibleTargets: If no cap helps.
+
+    Examples:
+        >>> problem = Problem.build([1.0, 1.0], [6.0], [[1.0], [1.0]], tolerances=0)
+        >>> round(smallest_feasible_cap(problem), 2)
+        3.0
+    """
+    hard = np.flatnonzero(~problem.is_soft)
+    if not len(hard):
+        return 0.0
+    free = _with_cap(problem, hard, None, floor)
+    high = float((solve(free, RAKING, tolerance=1e-4).ratio * free.design_weights).max())
+    alone = float(_least_caps(problem, hard, floor).max())
+    low = max(above, alone, floor)
+    # What a single target needs is often what all of them need.
+    trial = alone * (1 + CAP_PRECISION / 2)
+    if low < trial < high and _is_feasible(_with_cap(problem, hard, trial, floor)):
+        high = trial
+    while high > low * (1 + CAP_PRECISION):
+        middle = float(np.sqrt(low * high)) if low > 0 else high / 2
+        if _is_feasible(_with_cap(problem, hard, middle, floor)):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def solved_weights(problem: Problem, entropy_lambda: float, max_iter: int = 1000) -> Vector:
+    """Weights alone, of a problem that was built before.
+
+    Raises:
+        NotConverged: If the engine ended without a certificate.
+        KeyboardInterrupt: If Ctrl-C ended the solve.
+    """
+    solution = _solved(problem, entropy_lambda, max_iter, None)
+    _check_end(solution, solution.ratio * problem.design_weights)
+    return solution.ratio * problem.design_weights
+
+
+# --- Parts ----------------------------------------------------------------------------------------
+
+
+def _ratios(bound: float, prior: Vector, without: float) -> Vector:
+    """A bound on weights as bounds on the ratios to their prior."""
+    positive = prior > 0
+    ratios: Vector = np.full(len(prior), without)
+    np.divide(bound, prior, out=ratios, where=positive)
+    return ratios
+
+
+def _solved(
+    problem: Problem,
+    entropy_lambda: float,
+    max_iter: int,
+    on_step: Callable[[Step], None] | None,
+) -> Solution:
+    solution = solve(
+        problem,
+        RAKING,
+        closeness=entropy_lambda,
+        max_iter=max_iter,
+        phase="entropy",
+        progress=on_step,
+    )
+    if solution.status is Status.CANCELLED:
+        raise KeyboardInterrupt
+    return solution
+
+
+def _check_end(solution: Solution, result: Any) -> None:
+    if solution.status is not Status.CONVERGED:
+        raise NotConverged(
+            f"{solution.status.value} The relative duality gap is {solution.gap:.1e}, and 1e-8 is "
+            "asked for.",
+            result=result,
+        )
+
+
+def _certified(
+    problem: Problem, solution: Solution, entropy_lambda: float, cap: float | None, floor: float
+) -> Recalibration:
+    prior = problem.design_weights
+    total = prior.sum()
+    share = entropy_lambda if problem.is_soft.any() else 1.0
+    raw = solution.ratio * prior
+    positive = prior > 0
+    highest = np.inf if cap is None else cap
+    weights = np.where(positive, np.clip(raw, floor, highest), 0.0)
+    over = max(float((raw - highest).max()) / highest if cap is not None else 0.0, 0.0)
+    under = float((floor - raw[positive]).max()) / floor if floor > 0 else 0.0
+    prices = -solution.prices * total / (problem.scales * share)
+    tilt = np.clip(np.asarray(problem.estimate_matrix @ prices, dtype=np.float64), -700, 700)
+    implied = np.where(positive, np.clip(prior * np.exp(tilt), floor, highest), 0.0)
+    errors = problem.errors(weights)
+    entropy = float((prior * RAKING.value(_ratio(weights, prior))).sum()) / total
+    soft = problem.is_soft
+    objective = share * entropy + 0.5 * float((problem.importances * errors**2)[soft].sum())
+    found = Recalibration(
+        weights=weights,
+        prior=prior,
+        prices=prices,
+        status=solution.status,
+        gap=solution.gap,
+        objective=objective,
+        max_bound_violation=max(over, under),
+        kkt_residual=float(np.abs(implied - weights).max() / weights.max()),
+        n_at_cap=int((weights >= highest * (1 - AT_CAP)).sum()) if cap is not None else 0,
+        n_steps=len(solution.history),
+        problem=problem,
+    )
+    _check_end(solution, found)
+    return found
+
+
+def _with_cap(problem: Problem, hard: Any, cap: float | None, floor: float) -> Problem:
+    """The hard targets alone, below another cap."""
+    prior = problem.design_weights
+    return Problem.build(
+        prior,
+        problem.targets[hard],
+        problem.estimate_matrix[:, hard],
+        target_names=[problem.target_names[j] for j in hard],
+        scales=problem.scales[hard],
+        tolerances=problem.tolerances[hard],
+        min_weight_ratio=_ratios(floor, prior, 0.0),
+        max_weight_ratio=None if cap is None else _ratios(cap, prior, np.inf),
+    )
+
+
+def _is_feasible(problem: Problem) -> bool:
+    try:
+        solution = solve(problem, RAKING, tolerance=1e-4)
+    except InfeasibleTargets:
+        return False
+    if solution.status is Status.CANCELLED:
+        raise KeyboardInterrupt
+    return solution.residual <= HOLDS
+
+
+def _least_caps(problem: Problem, hard: Any, floor: float) -> Vector:
+    """Cap below which each hard target alone cannot be reached, shape `(n_hard,)`."""
+    is_in = problem.design_weights > 0
+    matrix = problem.estimate_matrix[:, hard]
+    up = np.asarray(_positive_part(matrix).T @ is_in.astype(np.float64))
+    down = np.asarray(_positive_part(-matrix).T @ is_in.astype(np.float64))
+    band = problem.tolerances[hard] * problem.scales[hard]
+    lowest, highest = problem.targets[hard] - band, problem.targets[hard] + band
+    with np.errstate(divide="ignore", invalid="ignore"):
+        to_rise = np.where(lowest > 0, (lowest + floor * down) / up, 0.0)
+        to_fall = np.where(highest < 0, (floor * up - highest) / down, 0.0)
+    return np.asarray(np.maximum(to_rise, to_fall), dtype=np.float64)
+
+
+def _check_reach(problem: Problem, cap: float, floor: float) -> None:
+    """Refuse a cap with which even all weights on it do not reach a hard target."""
+    hard = np.flatnonzero(~problem.is_soft)
+    if not len(hard):
+        return
+    needed = _least_caps(problem, hard, floor)
+    beyond = np.flatnonzero(needed > cap * (1 + HOLDS))
+    if len(beyond):
+        names = tuple(problem.target_names[hard[j]] for j in beyond[np.argsort(-needed[beyond])])
+        raise _infeasible_cap(problem, cap, floor, None, names)
+
+
+def _infeasible_cap(
+    problem: Problem,
+    cap: float,
+    floor: float,
+    error: InfeasibleTargets | None,
+    names: tuple[str, ...] = (),
+) -> InfeasibleCap:
+    """What to say of a cap; an InfeasibleTargets of its own where no cap helps."""
+    smallest = smallest_feasible_cap(problem, floor, above=cap)
+    conflict = error.conflict if error is not None else names
+    listed = ", ".join(f'"{name}"' for name in conflict[:5])
+    listed += f" and {len(conflict) - 5} more" if len(conflict) > 5 else ""
+    return InfeasibleCap(
+        f"{listed} cannot {'all ' if len(conflict) > 1 else ''}hold with cap={cap:g}: the smallest "
+        f"cap that allows it is {smallest:.6g}. Raise the cap, widen tolerances, or leave a "
+        "tolerance out to make its target soft.",
+        relaxation={} if error is None else error.relaxation,
+        conflict=conflict,
+        result=None if error is None else error.result,
+        smallest_cap=smallest,
+    )
+
+
+def _positive_part(matrix: Any) -> Any:
+    return matrix.maximum(0) if hasattr(matrix, "tocsr") else np.maximum(matrix, 0)
+
+
+def _ratio(weights: Vector, prior: Vector) -> Vector:
+    return np.divide(weights, prior, out=np.ones(len(prior)), where=prior > 0)

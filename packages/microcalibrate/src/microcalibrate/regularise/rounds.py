@@ -1,0 +1,315 @@
+"""One round after the other: detect, spread, recalibrate, and keep it or roll it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from microcalibrate.errors import (
+    CalibrationError,
+    InfeasibleTargets,
+    InvalidTargetTable,
+    NotConverged,
+)
+from microcalibrate.regularise.acceptance import Limits, as_columns, objections
+from microcalibrate.regularise.conditions import (
+    CellConditions,
+    Offender,
+    n_offspring,
+    worst_of,
+)
+from microcalibrate.regularise.options import Options
+from microcalibrate.regularise.spawn import LEAST_OFFSPRING, Litter, Spawner
+from microcalibrate.regularise.spreading import Spread, lineage_sizes, spread
+from microcalibrate.regularise.state import State, Yardstick
+from microcalibrate.regularise.survey import Survey
+from microcalibrate.regularise.target_rows import CalculatedRows, DeclaredRows
+
+TOO_LARGE = "larger than the households that the generator knows"
+
+
+@dataclass(eq=False)
+class Progress:
+    """What has been done so far; with the state, all that a later run needs to go on.
+
+    Attributes:
+        round: Number of the last round.
+        pending: Parts of batches that were rolled back as a whole, to be tried alone.
+        irreducible: Reason for each unit that cannot be spread.
+        rounds: One dictionary per round.
+        offenders: One per unit and round.
+        offspring: Source, requested and achieved fraction of each generated unit.
+        seconds: Of each round.
+    """
+
+    round: int = 0
+    pending: list[list[Any]] = field(default_factory=list)
+    irreducible: dict[Any, str] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    offenders: list[dict[str, Any]] = field(default_factory=list)
+    offspring: dict[Any, tuple[Any, float, float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Loop:
+    """The rounds of one run.
+
+    Attributes:
+        start: The survey as it came, with columns of provenance.
+        spawner: Draws offspring.
+        builder: Gives what units add to targets.
+        yardstick: What states are measured with.
+        options: Of the user.
+        limits: What a round may cost.
+        geography: Columns of the unit that offspring always share with their source.
+        weight_target: Weight that an offspring should have at most.
+    """
+
+    start: Survey
+    spawner: Spawner
+    builder: DeclaredRows | CalculatedRows
+    yardstick: Yardstick
+    options: Options
+    limits: Limits
+    geography: tuple[str, ...]
+    weight_target: float
+    was_checked: bool = False
+
+    def batch(self, state: State, progress: Progress) -> tuple[list[Any], str]:
+        """Units to spread next, by id; or none, and why the rounds end."""
+        worst = worst_of(state.diagnosis)
+        open_ids = [unit for unit in worst["id"].tolist() if unit not in progress.irreducible]
+        if open_ids:
+            fits = self.spawner.codec.fits(state.survey)
+            for unit in [u for u in open_ids if not bool(fits.loc[u])]:
+                progress.irreducible[unit] = TOO_LARGE
+            open_ids = [unit for unit in open_ids if unit not in progress.irreducible]
+        while progress.pending:
+            part = [unit for unit in progress.pending.pop(0) if unit in set(open_ids)]
+            if part:
+                return part, ""
+        if open_ids:
+            return open_ids[: self.options.batch], ""
+        return [], "none_flagged" if worst.empty else "nothing_accepted"
+
+    def run_round(self, state: State, batch: Sequence[Any], progress: Progress) -> State | None:
+        """One round; its outcome is written into the progress.
+
+        Returns:
+            The new state, or None if the round was rolled back.
+
+        Raises:
+            InvalidProblem: If a user's function gives no proper rows.
+            KeyboardInterrupt: If it was cancelled; the progress is then as it was before.
+        """
+        begun = time.perf_counter()
+        number = progress.round + 1
+        offenders = self.offenders(state, batch)
+        litters = self.spawner.litters(state.survey, offenders, number)
+        full = [litter for litter in litters if not litter.reason]
+        trial: Spread | None = None
+        after: State | None = None
+        reasons: tuple[str, ...] = ()
+        if not full:
+            reasons = ("nothing generated",)
+        else:
+            try:
+                trial = self.spread(state, full, number)
+                after = self.recalibrated(trial)
+            except (InfeasibleTargets, NotConverged, InvalidTargetTable) as error:
+                reasons = (str(error).rstrip("."),)
+        spawned = [litter.offender.unit for litter in full]
+        origins = state.lineage[[litter.offender.position for litter in full]]
+        before = state.measures(spawned, origins)
+        measured = None
+        if after is not None and trial is not None:
+            measured = after.measures(trial.units, trial.origins)
+            reasons = objections(before, measured, self.limits)
+        accepted = after is not None and not reasons
+        reason = "; ".join(reasons)
+
+        # Nothing was written down until here, so that a round that is cancelled leaves no trace.
+        progress.round = number
+        for litter in litters:
+            unit = litter.offender.unit
+            if litter.reason:
+                progress.irreducible[unit] = litter.reason
+            elif not accepted and len(spawned) == 1:
+                progress.irreducible[unit] = reason
+        if not accepted and len(spawned) > 1:
+            half = (len(spawned) + 1) // 2
+            progress.pending[:0] = [spawned[:half], spawned[half:]]
+        kept = after if accepted else None
+        progress.rounds.append(
+            {
+                "round": number,
+                "accepted": accepted,
+                "reason": reason,
+                "n_offenders": len(litters),
+                "n_spawned": len(spawned),
+                "n_offspring": 0 if trial is None else len(trial.offspring),
+                "n_candidates": sum(litter.n_candidates for litter in litters),
+                "n_valid": sum(litter.n_valid for litter in litters),
+                "added": 0 if kept is None else _n_units(kept) - _n_units(state),
+                "share_near": np.nan if trial is None else trial.share_near,
+                "n_flagged_before": _figure(state, "n_flagged"),
+                "n_flagged_after": _figure(kept or state, "n_flagged"),
+                "largest_share": _figure(kept or state, "largest_share"),
+                **as_columns(before, measured),
+                "kish": _figure(kept or state, "kish")["n_eff"],
+                "lineage_kish": _figure(kept or state, "kish")["lineage_n_eff"],
+                "gap": np.nan if after is None else _of(after).gap,
+                "n_at_cap": 0 if after is None else _of(after).n_at_cap,
+            }
+        )
+        for litter in litters:
+            progress.offenders.append(self._row(state, litter, number, accepted, reason))
+        if kept is not None and trial is not None:
+            for row in trial.offspring.to_dict("records"):
+                progress.offspring[row["id"]] = (row["source"], row["fraction"], row["achieved"])
+        progress.seconds.append(time.perf_counter() - begun)
+        return kept
+
+    def offenders(self, state: State, batch: Sequence[Any]) -> list[Offender]:
+        """What is to be known of some flagged units before they are spread."""
+        options = self.options
+        worst = worst_of(state.diagnosis).set_index("id")
+        frame = self.yardstick.frame(state.survey, state.evaluated)
+        cells = CellConditions(
+            state.survey,
+            frame,
+            state.weights,
+            self.yardstick.surface,
+            self.spawner.codec,
+            self.geography,
+            batch,
+        )
+        weights = state.weights
+        found = []
+        for unit in batch:
+            row, position = worst.loc[unit], cells.position(unit)
+            held, structure = cells.of(unit, str(row["slice"]), str(row["cell"]))
+            weight = float(weights[position])
+            found.append(
+                Offender(
+                    unit=unit,
+                    position=position,
+                    weight=weight,
+                    prior=float(state.prior[position]),
+                    share=float(row["share"]),
+                    statistic=str(row["statistic"]),
+                    held=held,
+                    holds_structure=structure,
+                    k=n_offspring(
+                        float(row["share"]),
+                        weight,
+                        options.wanted_share,
+                        self.weight_target,
+                        options.max_offspring,
+                    ),
+                )
+            )
+        return found
+
+    def within_budget(self, state: State, batch: list[Any]) -> tuple[list[Any], str]:
+        """The part of a batch whose offspring still fit into the limit of added records."""
+        most = self.options.max_added
+        if most is None or not batch:
+            return batch, ""
+        left = most - (_n_units(state) - len(self.start.unit_ids))
+        gone = 1 if self.options.mode == "replace" else 0
+        kept = []
+        for offender in self.offenders(state, batch):
+            if offender.k - gone > left:
+                break
+            left -= offender.k - gone
+            kept.append(offender.unit)
+        return kept, "" if kept else "max_added"
+
+    def spread(self, state: State, litters: Sequence[Litter], number: int) -> Spread:
+        """Put offspring into a state; see `spreading.spread`."""
+        found = spread(
+            state,
+            litters,
+            start=self.start,
+            codec=self.spawner.codec,
+            builder=self.builder,
+            yardstick=self.yardstick,
+            mode=self.options.mode,
+            round=number,
+            backend=self.spawner.model.name,
+            check=not self.was_checked,
+        )
+        self.was_checked = True
+        return found
+
+    def recalibrated(self, trial: Spread) -> State:
+        """Fit the weights of a trial, and measure it.
+
+        Raises:
+            InfeasibleTargets: If hard targets cannot hold.
+            InvalidTargetTable: If no record contributes to a target.
+            NotConverged: If a solve has no certificate.
+        """
+        yardstick = self.yardstick
+        try:
+            found = yardstick.recalibrated(trial.prior, trial.matrix)
+        except CalibrationError as error:
+            if "no record of positive" in str(error):
+                raise InvalidTargetTable(str(error)) from error
+            raise
+        survey = trial.survey.with_weights(found.weights)
+        return State(
+            survey=survey,
+            prior=trial.prior,
+            matrix=trial.matrix,
+            evaluated=trial.evaluated,
+            diagnosis=yardstick.diagnosed(survey, trial.evaluated),
+            target_loss=yardstick.target_loss(found.weights, trial.matrix),
+            held_out_loss=yardstick.held_out_loss(found.problem),
+            recalibration=found,
+        )
+
+    def _row(
+        self, state: State, litter: Litter, number: int, accepted: bool, reason: str
+    ) -> dict[str, Any]:
+        offender = litter.offender
+        origin = state.lineage[offender.position]
+        return {
+            "round": number,
+            "id": offender.unit,
+            "lineage": origin,
+            "lineage_size": int(lineage_sizes(state.survey).loc[origin]),
+            "statistic": offender.statistic,
+            "share": offender.share,
+            "weight": offender.weight,
+            "k": offender.k,
+            "n_offspring": len(litter.rows),
+            "n_candidates": litter.n_candidates,
+            "n_valid": litter.n_valid,
+            "acceptance_rate": litter.n_valid / max(litter.n_candidates, 1),
+            "accepted": accepted and not litter.reason,
+            "reason": litter.reason or reason,
+        }
+
+
+def with_k(offender: Offender, k: int) -> Offender:
+    """The same unit, to be spread over another number of offspring."""
+    return replace(offender, k=max(k, LEAST_OFFSPRING))
+
+
+def _n_units(state: State) -> int:
+    return len(state.survey.unit_ids)
+
+
+def _figure(state: State, name: str) -> Any:
+    return state.diagnosis.summary_figures[name]
+
+
+def _of(state: State) -> Any:
+    return state.recalibration

@@ -1,0 +1,396 @@
+"""The report of a regularisation: what spreading records did, by record and by origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microcalibrate.figures import diagnostics, weight_distribution
+from microcalibrate.figures.plotting import amount, percent, power_of_ten
+from microcalibrate.reports.calibration import kind
+from microcalibrate.reports.diagnosis import flagged_records, settings_parts
+from microcalibrate.reports.page import (
+    Figure,
+    Listing,
+    Paragraph,
+    Part,
+    Section,
+    Sentences,
+    Table,
+    Tiles,
+    Verdict,
+    render_page,
+    write_page,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from microcalibrate.diagnostics.diagnosis import Diagnosis
+    from microcalibrate.regularise.result import RegulariseResult
+
+MOST_ROWS = 50
+WORST_TARGETS = 25
+ABOUT_OFFSPRING = (
+    "{count:,} of the {total:,} {unit} records are generated: nobody was interviewed for them. "
+    "They are marked in every table (_mc_synthetic), with the record that they come from "
+    "(_mc_lineage). Leave them out wherever respondents are counted, and judge the result by its "
+    "origins."
+)
+ABOUT_NONE = "No record was generated: the tables hold respondents alone."
+ABOUT_SIDES = (
+    "Spreading a record over several lowers the share of each by construction, whether or not "
+    "anything was learned. The columns by origin take a record and all that was generated from it "
+    "together: they are the ones that copies cannot improve."
+)
+ABOUT_ROUNDS = (
+    "A round is kept only if the targets, the targets held out and the shares of the origins are "
+    "no worse than allowed, and the shares of its records fall. Otherwise all of it is undone. "
+    "Errors are root mean squares, relative to the scales of the targets."
+)
+ABOUT_TARGETS = (
+    "Errors are relative to the scale of a target: its absolute value, unless that is zero or "
+    "another scale was given. The price is what the target costs per unit by which it is raised: "
+    "targets with high prices drive the weights."
+)
+ABOUT_STABILITY = (
+    "The same records were spread anew with other seeds. The standard deviation of a statistic "
+    "between them is the price of generating records: it is noise that the survey did not have."
+)
+
+
+def write_regularise_report(result: RegulariseResult, path: str | Path) -> Path:
+    """Write a page with the state before and after, by record and by origin, and every round.
+
+    Args:
+        result: What `regularise` did.
+        path: File to write; an older one is replaced when the new one is complete.
+
+    Returns:
+        The path.
+
+    Raises:
+        MissingExtra: If Plotly is not installed.
+        UnwritableFile: If the file cannot be written.
+    """
+    return write_page(render(result), path)
+
+
+def render(result: RegulariseResult) -> str:
+    """The page as text; see `write_regularise_report`."""
+    first, *others = [line.strip() for line in result.summary().splitlines() if line.strip()]
+    is_good = result.status in ("improved", "nothing_flagged")
+    lead: list[Part] = [Verdict(first, about_offspring(result), is_good)]
+    lead += [Sentences(others)] if others else []
+    sections = [
+        Section(
+            "Before and after, by record and by origin",
+            [
+                sides(result),
+                Paragraph(ABOUT_SIDES, is_note=True),
+                *_influence(result),
+            ],
+        ),
+        Section("What happened round by round", _rounds(result)),
+        Section(
+            "How the targets are met",
+            [
+                Figure("targets", result.plot_targets()),
+                *_targets(result.targets),
+                Figure("prices", result.plot_prices()),
+                Paragraph(ABOUT_TARGETS, is_note=True),
+            ],
+        ),
+        Section(
+            "What happened to the weights",
+            [
+                Figure("weights", result.plot_weights()),
+                Figure("kish", weight_distribution.kish(result.after)),
+            ],
+        ),
+        Section("Which records were spread", _offenders(result)),
+        Section("Which records are still flagged", flagged_records(result.after)),
+    ]
+    if len(result.stability):
+        sections.append(Section("What generating costs", _stability(result.stability)))
+    sections += [
+        Section("What is reported", settings_parts(result.after)),
+        Section(
+            "How it was computed",
+            [
+                Listing(
+                    {
+                        **{name: _plain(value) for name, value in result.settings.items()},
+                        **{f"version of {k}": v for k, v in result.versions.items()},
+                    }
+                )
+            ],
+        ),
+    ]
+    return render_page(headline(result), [*lead, _tiles(result)], sections)
+
+
+# --- Sentences ------------------------------------------------------------------------------------
+
+
+def headline(result: RegulariseResult) -> str:
+    """What was done, in one line."""
+    before, after = len(result.before.flagged), len(result.after.flagged)
+    plural = "" if before == 1 else "s"
+    if not before:
+        return "No record carries too much: nothing was changed"
+    if not result.changed:
+        return f"{before:,} flagged record{plural}, and no round that helped: nothing was changed"
+    return f"{before:,} flagged record{plural} before, {after:,} after"
+
+
+def about_offspring(result: RegulariseResult) -> str:
+    """How many records are generated, and what that means."""
+    count, total = n_generated(result), len(result.after.records)
+    if not count:
+        return ABOUT_NONE
+    return ABOUT_OFFSPRING.format(count=count, total=total, unit=result.after.settings["unit"])
+
+
+def n_generated(result: RegulariseResult) -> int:
+    """Number of generated units that are in the tables."""
+    return len(result.lineage)
+
+
+# --- Before and after -----------------------------------------------------------------------------
+
+
+def _tiles(result: RegulariseResult) -> Tiles:
+    """The numbers that people look for first, each by record and by origin."""
+    then, now = result.before.summary_figures, result.after.summary_figures
+    return Tiles(
+        [
+            (
+                f"{then['n_flagged']:,} → {now['n_flagged']:,}",
+                "records flagged",
+                f"{then['n_lineages_above']:,} → {now['n_lineages_above']:,} origins above",
+            ),
+            (
+                f"{percent(then['largest_share'])} → {percent(now['largest_share'])}",
+                "largest share of a record",
+                f"{percent(then['largest_lineage_share'])} → "
+                f"{percent(now['largest_lineage_share'])} of an origin",
+            ),
+            (
+                f"{amount(then['kish']['n_eff'])} → {amount(now['kish']['n_eff'])}",
+                "effective sample size",
+                f"{amount(then['kish']['lineage_n_eff'])} → "
+                f"{amount(now['kish']['lineage_n_eff'])} by origin",
+            ),
+            (
+                _change(result.targets),
+                "mean error of the targets",
+                f"{len(result.targets):,} targets",
+            ),
+        ]
+    )
+
+
+def sides(result: RegulariseResult) -> Table:
+    """Figures before and after, by record and by origin side by side."""
+    then, now = (_figures(each) for each in (result.before, result.after))
+    rows = [[name, then[name][0], now[name][0], then[name][1], now[name][1]] for name in then]
+    heads = ["", "By record, before", "After", "By origin, before", "After"]
+    return Table(heads, rows)
+
+
+def _figures(diagnosis: Diagnosis) -> dict[str, tuple[str, str]]:
+    """Each figure by record and by origin; a dash where it is of one of them only."""
+    found = diagnosis.summary_figures
+    kish, weights = found["kish"], found["weights"]
+    limit = percent(diagnosis.threshold)
+    return {
+        "Number": (f"{found['n_units']:,}", f"{found['n_lineages']:,}"),
+        "Flagged, at baseline or over reforms": (f"{found['n_flagged']:,}", "–"),
+        f"Above {limit} of a statistic at baseline": (
+            f"{found['n_influential']:,}",
+            f"{found['n_lineages_above']:,}",
+        ),
+        "Largest share of a statistic": (
+            percent(found["largest_share"]),
+            percent(found["largest_lineage_share"]),
+        ),
+        "Effective sample size (Kish)": (amount(kish["n_eff"]), amount(kish["lineage_n_eff"])),
+        "Design effect of the weights": (f"{kish['design_effect']:.2f}", "–"),
+        "Thin statistics": (f"{found['n_thin']:,} of {found['n_statistics']:,}", "–"),
+        "Median weight": (amount(weights["median"]), "–"),
+        "Largest weight": (amount(weights["largest"]), "–"),
+        "Sum of weights": (amount(weights["total"]), "–"),
+        "Weight of the heaviest 1%": (percent(weights["top_1_percent"]), "–"),
+        "Skewness of the weights": (f"{weights['skewness']:.1f}", "–"),
+    }
+
+
+def _change(targets: pd.DataFrame) -> str:
+    if not len(targets):
+        return "–"
+    before, after = (targets[name].abs().mean() for name in ("before_error", "after_error"))
+    return f"{percent(before)} → {percent(after)}"
+
+
+def _influence(result: RegulariseResult) -> list[Part]:
+    """Weight and influence of every record, before and, where anything was changed, after."""
+    after = Figure("influence", diagnostics.influence(result.after, result.before))
+    if not result.changed:
+        return [after]
+    before = Figure("influence-before", diagnostics.influence(result.before))
+    return [Paragraph("Before:"), before, Paragraph("After:"), after]
+
+
+# --- Tables ---------------------------------------------------------------------------------------
+
+
+def _rounds(result: RegulariseResult) -> list[Part]:
+    table = result.rounds
+    if not len(table):
+        return [Paragraph("There was no round.")]
+    rows = [
+        [
+            f"Round {row['round']}",
+            "✓ kept" if row["accepted"] else "✗ undone",
+            row["reason"] or "",
+            f"{row['n_spawned']:,} over {row['n_offspring']:,}",
+            f"{row['n_flagged_before']:,} → {row['n_flagged_after']:,}",
+            _arrow(row, "batch_share", percent),
+            _arrow(row, "lineage_share", percent),
+            _arrow(row, "target_loss", _root),
+            _arrow(row, "held_out_loss", _root),
+        ]
+        for row in table.head(MOST_ROWS).to_dict("records")
+    ]
+    heads = [
+        "Round",
+        "Outcome",
+        "Reason",
+        "Records spread",
+        "Flagged",
+        "Their largest share",
+        "Largest of an origin",
+        "Error of targets",
+        "Held out",
+    ]
+    return [
+        Figure("rounds", result.plot_rounds()),
+        Table(heads, rows, words=frozenset({1, 2}), has_short_names=True),
+        *_more(len(table) - len(rows), "rounds"),
+        Paragraph(ABOUT_ROUNDS, is_note=True),
+    ]
+
+
+def _targets(targets: pd.DataFrame) -> list[Part]:
+    order = targets.after_error.abs().sort_values(ascending=False, kind="stable").index
+    rows = [
+        [
+            row["name"],
+            amount(row["target"]),
+            amount(row["before"]),
+            amount(row["after"]),
+            percent(row["before_error"], signed=True),
+            percent(row["after_error"], signed=True),
+            kind(row["tolerance"]),
+            power_of_ten(row["price"]),
+        ]
+        for row in targets.loc[order[:WORST_TARGETS]].to_dict("records")
+    ]
+    heads = [
+        "Target",
+        "Value",
+        "Estimate before",
+        "After",
+        "Error before",
+        "After",
+        "Tolerance",
+        "Price",
+    ]
+    return [Table(heads, rows), *_more(len(targets) - len(rows), "targets")]
+
+
+def _offenders(result: RegulariseResult) -> list[Part]:
+    table = result.offenders
+    if not len(table):
+        return [Paragraph("No record was spread.")]
+    rows = [
+        [
+            row["id"],
+            row["statistic"],
+            f"{row['round']}",
+            percent(row["share"]),
+            f"{row['n_offspring']:,}",
+            f"{row['n_valid']:,} of {row['n_candidates']:,}",
+            "✓ kept" if row["accepted"] else f"✗ {row['reason']}",
+        ]
+        for row in table.head(MOST_ROWS).to_dict("records")
+    ]
+    heads = [
+        "Record",
+        "Statistic it carried most of",
+        "Round",
+        "Share",
+        "Offspring",
+        "Possible candidates",
+        "Outcome",
+    ]
+    parts: list[Part] = [Table(heads, rows, words=frozenset({1, 6}))]
+    parts += _more(len(table) - len(rows), "records")
+    if len(result.irreducible):
+        left = result.irreducible.head(MOST_ROWS)
+        given_up = list(map(list, zip(left.id, left.reason, strict=True)))
+        parts += [
+            Paragraph("Records that could not be spread, and are left as they were:"),
+            Table(["Record", "Why"], given_up, words=frozenset({1})),
+            *_more(len(result.irreducible) - len(given_up), "records"),
+        ]
+    return parts
+
+
+def _stability(stability: pd.DataFrame) -> list[Part]:
+    order = stability.relative_sd.sort_values(ascending=False, kind="stable").index
+    rows = [
+        [
+            row["statistic"],
+            amount(row["mean"]),
+            amount(row["sd"]),
+            percent(row["relative_sd"]),
+            "thin" if row["is_thin"] else "✗ too much" if row["fails"] else "✓",
+        ]
+        for row in stability.loc[order[:MOST_ROWS]].to_dict("records")
+    ]
+    heads = ["Statistic", "Mean over seeds", "Standard deviation", "Relative", ""]
+    return [
+        Table(heads, rows, words=frozenset({4})),
+        *_more(len(stability) - len(rows), "statistics"),
+        Paragraph(ABOUT_STABILITY, is_note=True),
+    ]
+
+
+def _root(loss: float) -> str:
+    """The root of a mean squared error, as a percentage."""
+    return percent(math.sqrt(max(loss, 0.0)))
+
+
+# --- Cells ----------------------------------------------------------------------------------------
+
+
+def _arrow(row: Mapping[Any, Any], name: str, written: Any) -> str:
+    then, now = (row[f"{name}_{when}"] for when in ("before", "after"))
+    cells = ["–" if each is None or each != each else written(each) for each in (then, now)]
+    return " → ".join(cells)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_plain(each)) for each in value[:12])
+    return value
+
+
+def _more(left: int, what: str) -> list[Paragraph]:
+    return [Paragraph(f"{left:,} more {what} are not shown.")] if left > 0 else []
