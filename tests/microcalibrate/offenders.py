@@ -36,11 +36,38 @@ def with_weights(survey: Survey, weights: Any, base: Any) -> Survey:
     return Survey({**survey.tables, "household": table}, survey.schema)
 
 
-def declared_targets(survey: Survey, noise: float = 0.05, seed: int = 0) -> pd.DataFrame:
-    """Totals that base weights meet up to some noise: of households and of persons."""
+SEEDS = tuple(range(10))
+DESIGNS = ("planted", "calibrated", "drifted")
+"""How five of 600 households come to stand for 40 times as many as the others:
+
+- planted: weights in use and base weights are so, and so are the population totals;
+- calibrated: only weights in use are so, and population totals with them, as where a calibration
+  had to raise a few; base weights are even;
+- drifted: only weights in use are so; base weights are even, and so is the population.
+
+Targets are population totals with a noise of 5%. Seeds 0 to 9 are those that are reported.
+"""
+
+
+def designed(design: str, seed: int) -> tuple[Survey, pd.DataFrame]:
+    """Survey and targets of one of the designs."""
+    survey = survey_with_offenders(600, 5, 40.0, seed)
+    heavy = survey.base_weights.to_numpy()
+    if design == "planted":
+        return survey, declared_targets(survey, seed=seed)
+    even = np.where(heavy > 300, heavy / 40, heavy)
+    survey = with_weights(survey, heavy, even)
+    of = heavy if design == "calibrated" else even
+    return survey, declared_targets(survey, seed=seed, weights=of)
+
+
+def declared_targets(
+    survey: Survey, noise: float = 0.05, seed: int = 0, weights: Any = None
+) -> pd.DataFrame:
+    """Totals that base weights, or others, meet up to some noise: of households and persons."""
     rng = np.random.default_rng(seed)
     homes, people = survey.tables["household"], survey.tables["person"]
-    weights = survey.base_weights.to_numpy()
+    weights = survey.base_weights.to_numpy() if weights is None else weights
     of_persons = weights[survey.unit_positions("person")]
     rows = []
     for region in ("north", "south"):

@@ -151,7 +151,7 @@ def test_the_files_are_those_of_the_library() -> None:
     assert found.flagged.id.tolist() == expected.flagged.id.tolist() == ["r17"]
     assert_allclose(found.influence.share, expected.influence.share)
     assert validate("diagnosis", "run/summary.json")["figures"]["n_flagged"] == 1
-    assert "1 of 600 record rows are flagged" in done.stdout
+    assert "1 of 600 records are flagged" in done.stdout
     assert not done.stderr
 
 

@@ -46,6 +46,16 @@ def test_offspring_weigh_together_what_their_source_weighed(
     assert is_near == bool((apart <= 0.05001 * np.abs(weight * source[reached])).all())
 
 
+@pytest.mark.parametrize(("source", "is_near"), [(0.98, True), (0.94, False)])
+def test_within_five_percent_is_near_and_eight_is_not(source: float, is_near: bool) -> None:
+    """The least share is a fiftieth of an equal one, so a unit adds 1.02 at least."""
+    rows = np.array([[1.0], [3.0]])
+    found, near = shared_weights(8.0, rows, np.array([source]), np.array([True]), np.array([8.0]))
+    assert near == is_near
+    assert_allclose(found.sum(), 8.0, rtol=1e-12)
+    assert found[1] >= 4.0 / 50 * (1 - 1e-6)
+
+
 @pytest.mark.parametrize("mode", ["replace", "retain"])
 def test_a_lineage_keeps_its_mass_before_weights_are_fitted(
     mode: Any, monkeypatch: pytest.MonkeyPatch
@@ -90,7 +100,7 @@ def test_those_chosen_are_far_apart_and_every_group_is_among_them() -> None:
 
     two = chosen(space, places, same, 2)
     assert len(set(two) & {0, 1, 2}) == len(set(two) & {3, 4}) == 1
-    groups = np.array([0.2, 0.4, 0.4, 0.4, 0.6])
+    groups = np.array([0.2, 0.4, 0.6, 0.6, 0.6])
     assert set(groups[chosen(space, places, groups, 3)]) == {0.2, 0.4, 0.6}
     assert_array_equal(chosen(space, places, same, 9), np.arange(5))
 

@@ -45,7 +45,7 @@ def content(folder: Path, *without: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def survey():
-    return survey_with_offenders()
+    return survey_with_offenders(100)
 
 
 @pytest.fixture(scope="module")
@@ -63,29 +63,27 @@ def deck(survey):
 RUN = """
 import sys
 from pathlib import Path
-import numpy as np
 from tests.microcalibrate.offenders import declared_targets, survey_with_offenders, SURFACE
 from microcalibrate.regularise import Codec
 from microcalibrate.regularise.acceptance import Limits
 from microcalibrate.regularise.generators import make_generator
 from microcalibrate.regularise.loop import regularise
-from microcalibrate.regularise.trained import train_model
 LENIENT = Limits(target_loss=1e9, held_out_loss=1e9, lineage_share=1e9)
-def run(folder, backend, seed, **options):
-    survey = survey_with_offenders(100, 2)
+def run(folder, backend, seed, max_rounds=2, **options):
+    survey = survey_with_offenders(60, 2)
     codec = Codec.fit(survey, coverage=1.0)
     rows = codec.encode(survey)
     weights = survey.base_weights.reindex(rows.index).to_numpy()
     model = make_generator(backend, **options).fit(rows, codec.columns, weights, seed=seed)
+    Path(folder).mkdir(parents=True)
     model.save(Path(folder) / "model")
     regularise(
         survey, model, declared_targets(survey), codec=codec, surface=SURFACE, seed=seed,
-        max_offspring=3, max_rounds=2, n_folds=2, limits=LENIENT, progress=False,
-        n_stability_seeds=5 if backend == "hotdeck" else 0,
+        max_offspring=3, max_rounds=max_rounds, n_folds=2, limits=LENIENT, progress=False,
     ).save(Path(folder) / "run")
 def both(folder, seed):
     run(folder + "/hotdeck", "hotdeck", seed)
-    run(folder + "/anyorder", "anyorder", seed, max_epochs=2)
+    run(folder + "/anyorder", "anyorder", seed, max_rounds=1, max_epochs=2)
 """
 
 
@@ -97,11 +95,13 @@ def test_the_same_seed_gives_the_same_files_in_two_processes(tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
         process = subprocess.Popen(command, env={**os.environ, **other_world})
-        here: dict[str, Any] = {}
-        exec(RUN, here)
-        here["both"](str(tmp_path / "two"), 7)
-        here["run"](str(tmp_path / "other"), "hotdeck", 8)
-    assert process.wait(120) == 0
+        try:
+            here: dict[str, Any] = {}
+            exec(RUN, here)
+            here["both"](str(tmp_path / "two"), 7)
+            here["run"](str(tmp_path / "other"), "hotdeck", 8)
+        finally:
+            assert process.wait(120) == 0
 
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert list(one) == list(two)
@@ -109,9 +109,7 @@ def test_the_same_seed_gives_the_same_files_in_two_processes(tmp_path: Path) -> 
     assert RegulariseResult.load(tmp_path / "one" / "anyorder" / "run").changed
     other, hotdeck = content(tmp_path / "other" / "run"), content(tmp_path / "one" / "hotdeck/run")
     differs = {name for name, found in hotdeck.items() if found != other.get(name)}
-    assert {"tables/person.parquet", "lineage.csv", "units.parquet", "after/flagged.parquet"} & (
-        differs
-    ) >= {"tables/person.parquet", "lineage.csv", "units.parquet"}
+    assert differs >= {"tables/person.parquet", "lineage.csv", "units.parquet"}
 
 
 # --- The way back ---------------------------------------------------------------------------------
@@ -152,7 +150,7 @@ def test_the_input_is_restored_from_files_byte_for_byte(
 ) -> None:
     """Sources retained: all of it, through rounds in which offspring have offspring."""
     found = regularise(
-        survey, deck[0], targets, codec=deck[1], mode="retain", batch=2, max_rounds=4, **LENIENT
+        survey, deck[0], targets, codec=deck[1], mode="retain", batch=2, max_rounds=3, **LENIENT
     )
     assert found.lineage["round"].nunique() > 1
     assert (found.weights.reindex(survey.unit_ids) != survey.weights).all()
@@ -182,7 +180,7 @@ def test_a_second_run_restores_what_the_first_one_gave(
 def test_every_record_that_was_not_replaced_is_restored_from_files(
     survey: Any, targets: Any, deck: Any, tmp_path: Path
 ) -> None:
-    found = regularise(survey, deck[0], targets, codec=deck[1], max_rounds=3, **LENIENT)
+    found = regularise(survey, deck[0], targets, codec=deck[1], max_rounds=2, **LENIENT)
     found.save(tmp_path / "run")
     left = RegulariseResult.load(tmp_path / "run").restored()
     gone = sorted(set(survey.unit_ids) - set(left.unit_ids))
@@ -202,7 +200,7 @@ def test_a_run_that_was_cancelled_ends_as_if_it_had_not_been(
     survey: Any, targets: Any, deck: Any, mode: Any, tmp_path: Path
 ) -> None:
     """Ctrl-C in the third round: two are kept, and with them the rest gives the same files."""
-    options = {**LENIENT, "codec": deck[1], "mode": mode, "batch": 1, "max_rounds": 4}
+    options = {**LENIENT, "codec": deck[1], "mode": mode, "batch": 1, "max_rounds": 3}
     rounds: list[Any] = []
 
     def interrupted(rows: Any, achieved: Any) -> Any:
@@ -221,10 +219,6 @@ def test_a_run_that_was_cancelled_ends_as_if_it_had_not_been(
     assert len(part.rounds) == 2 < len(whole.rounds)
     saved = RegulariseResult.load(tmp_path / "part")
     assert same_tables(saved.survey, part.survey)
-    # What was kept is what two rounds give.
-    two = regularise(survey, deck[0], targets, **{**options, "max_rounds": 2})
-    assert same_tables(two.survey, part.survey)
-
     again = regularise(survey, deck[0], targets, folder=tmp_path / "part", resume=True, **options)
     assert same_tables(whole.survey, again.survey)
     assert content(tmp_path / "part") == content(tmp_path / "whole")
@@ -247,12 +241,12 @@ def test_ctrl_c_in_the_first_round_leaves_the_input(
     model = Stubborn(deck[0], interrupted)
     model.name = deck[0].name
     found = regularise(
-        survey, model, targets, codec=deck[1], folder=tmp_path / "run", max_rounds=2, **LENIENT
+        survey, model, targets, codec=deck[1], folder=tmp_path / "run", max_rounds=1, **LENIENT
     )
     assert (found.status, found.stopped) == ("no_rounds", "cancelled")
     assert same_tables(survey, found.restored())
     assert found.after.summary_figures["n_flagged"] == found.before.summary_figures["n_flagged"]
-    options = {**LENIENT, "codec": deck[1], "max_rounds": 2}
+    options = {**LENIENT, "codec": deck[1], "max_rounds": 1}
     again = regularise(survey, deck[0], targets, folder=tmp_path / "run", resume=True, **options)
     assert same_tables(again.survey, regularise(survey, deck[0], targets, **options).survey)
 

@@ -13,9 +13,11 @@ from microcalibrate.regularise.loop import regularise
 from microcalibrate.regularise.provenance import PROVENANCE, marked, without_provenance
 
 from .offenders import (
+    SEEDS,
     SURFACE,
     Stubborn,
     declared_targets,
+    designed,
     hot_deck,
     same_tables,
     survey_with_offenders,
@@ -34,10 +36,16 @@ LENIENT = {
 
 @pytest.fixture(scope="module")
 def done():
-    """A survey of 900 households, three of which stand for a tenth of all, under the defaults."""
-    survey = survey_with_offenders(900)
+    """A survey of which five in 600 households stand for a quarter, under the defaults."""
+    return planted(0)
+
+
+def planted(seed):
+    survey, targets = designed("planted", seed)
     model, codec = hot_deck(survey)
-    return regularise(survey, model, declared_targets(survey), codec=codec, **OPTIONS)
+    return regularise(
+        survey, model, targets, codec=codec, surface=SURFACE, progress=False, seed=seed
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +68,46 @@ def kept(survey, targets, deck):
     return regularise(survey, deck[0], targets, codec=deck[1], **LENIENT)
 
 
-def test_flagged_records_fall_by_four_fifths_and_nothing_gets_worse(done):
-    """By record and by origin, in the fit of targets and of held-out targets."""
-    first, last = done.before.summary_figures, done.after.summary_figures
-    kept = done.rounds[done.rounds["accepted"]]
+@pytest.mark.parametrize("seed", SEEDS[:3])
+def test_flagged_records_fall_by_four_fifths_and_nothing_gets_worse(done, seed):
+    """Of the seeds that were fixed beforehand; all ten are in benchmarks/regularise.py."""
+    found = done if seed == 0 else planted(seed)
+    alone, last = found.history.iloc[0], found.history[found.history["accepted"]].iloc[-1]
+    floor = found.settings["limits"]["met"] ** 2
 
-    assert first["n_flagged"] >= 3
-    assert last["n_flagged"] <= 0.2 * first["n_flagged"]
-    assert last["largest_lineage_share"] <= 1.01 * first["largest_lineage_share"]
-    floor = done.settings["limits"]["met"] ** 2
-    before, after = kept["target_loss_before"], kept["target_loss_after"]
-    assert (after <= np.maximum(1.02 * before, floor)).all()
-    before, after = kept["held_out_loss_before"], kept["held_out_loss_after"]
-    assert (after <= np.maximum(1.05 * before, floor)).all()
-    assert done.status == "improved"
-    assert done.stopped == "none_flagged"
-    assert done.verdict in done.summary()
+    assert found.n_flagged[0] == 5
+    assert found.n_flagged[1] <= 1
+    assert found.n_flagged_elsewhere == 0
+    assert alone["n_flagged_after"] == 5  # It is not recalibration that does it.
+    assert last["target_loss_after"] <= max(1.02 * alone["target_loss_after"], floor)
+    assert last["held_out_loss_after"] <= max(1.05 * alone["held_out_loss_after"], floor)
+    assert last["lineage_share_after"] <= 1.01 * alone["lineage_share_after"]
+    mass = found.units.groupby("lineage")["prior"].sum()
+    assert_allclose(mass.loc[found.original_weights["id"]], base_weights(found), rtol=1e-12)
+    assert found.status == "improved"
+    assert found.verdict in found.summary()
+
+
+def base_weights(found):
+    """Base weights of the survey as it came, from those that lineages have."""
+    table = found.survey.tables["household"].groupby("_mc_lineage")["base_weight"].sum()
+    return table.loc[found.original_weights["id"]]
+
+
+def test_weights_that_no_target_asks_for_are_recalibrated_and_nothing_is_generated():
+    survey, targets = designed("drifted", 0)
+    model, codec = hot_deck(survey)
+    found = regularise(survey, model, targets, codec=codec, surface=SURFACE, progress=False)
+
+    assert (found.status, found.stopped, found.n_flagged) == (
+        "recalibrated",
+        "none_flagged",
+        (5, 0),
+    )
+    assert found.changed
+    assert found.lineage.empty
+    assert found.rounds.empty
+    assert len(found.units) == 600
 
 
 def test_the_final_state_is_diagnosed_with_its_own_weights(done):
@@ -120,7 +152,9 @@ def test_records_that_were_not_replaced_come_back_to_the_last_bit(survey, kept):
 def test_dropping_generated_records_restores_the_input_where_sources_were_retained(
     survey, targets, deck
 ):
-    found = regularise(survey, deck[0], targets, codec=deck[1], mode="retain", **LENIENT)
+    found = regularise(
+        survey, deck[0], targets, codec=deck[1], mode="retain", max_rounds=1, **LENIENT
+    )
     assert found.changed
     assert same_tables(survey, found.restored())
     sums = found.units.groupby("lineage")["prior"].sum()
@@ -142,7 +176,7 @@ def test_a_harmful_generator_is_rolled_back_to_the_last_byte(survey, targets, de
         return rows.assign(**changed), achieved
 
     model = Stubborn(deck[0], harmful)
-    found = regularise(survey, model, targets, codec=deck[1], max_rounds=3, **OPTIONS)
+    found = regularise(survey, model, targets, codec=deck[1], max_rounds=1, **OPTIONS)
 
     assert len(found.rounds)
     assert not found.rounds["accepted"].any()
@@ -326,7 +360,9 @@ def test_added_records_stay_within_their_limit(survey, targets, deck):
 
 
 def test_the_price_of_synthesis_is_told_for_every_statistic(survey, targets, deck):
-    found = regularise(survey, deck[0], targets, codec=deck[1], n_stability_seeds=5, **LENIENT)
+    found = regularise(
+        survey, deck[0], targets, codec=deck[1], n_stability_seeds=5, max_rounds=1, **LENIENT
+    )
     assert (found.stability["n_seeds"] == 5).all()
     assert (found.stability["sd"] > 0).any()
     assert found.is_stable == (not found.stability["fails"].any())

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from microcalibrate.regularise import Survey
 
 N_REFORMS = 10
-THRESHOLD = 0.1
 EPOCHS = 30
 COVERAGE = 0.99
 BATCH = 10
@@ -66,7 +65,6 @@ def demo_regularise(out: Path, seed: int, with_report: bool) -> None:
     looked_at: dict[str, Any] = {
         "reforms": space,
         "n_reforms": N_REFORMS,
-        "threshold": THRESHOLD,
         "flag_dominating": True,
     }
     sizes = ", ".join(f"{len(table):,} {name} rows" for name, table in survey.tables.items())

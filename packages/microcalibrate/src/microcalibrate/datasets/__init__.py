@@ -92,21 +92,21 @@ def load_cps_households() -> Survey:
     | table | columns | meaning |
     |---|---|---|
     | household | `state`, `region` | two-letter code; census region, which follows from it |
-    | | `n_tax_units`, `n_persons`, `n_children` | derived; children are under 18 |
-    | | `income`, `snap` | derived: sums over its tax units |
-    | | `home_costs`, `pays_home_costs` | derived: over its tax units; whether above 0 |
-    | | `weight` | households that it stands for |
+    | household | `n_tax_units`, `n_persons`, `n_children` | derived; children are under 18 |
+    | household | `income`, `snap` | derived: sums over its tax units |
+    | household | `home_costs`, `pays_home_costs` | derived: over its tax units; whether above 0 |
+    | household | `weight` | households that it stands for |
     | tax_unit | `filing_status` | single, joint, separate, head_of_household |
-    | | `interest`, `dividends`, `capital_gains` | taxable; ordinary; distributions only |
-    | | `pensions`, `social_security`, `unemployment` | taxable pensions; benefits received |
-    | | `property_taxes`, `mortgage_interest` | expenses that can be itemized |
-    | | `charity`, `snap` | cash gifts; food assistance in the year |
-    | | `n_persons`, `n_spouses` | derived |
-    | | `earnings`, `income`, `home_costs` | derived: of its persons; with its own; last two costs |
+    | tax_unit | `interest`, `dividends`, `capital_gains` | taxable; ordinary; distributions only |
+    | tax_unit | `pensions`, `social_security`, `unemployment` | taxable; benefits received |
+    | tax_unit | `property_taxes`, `mortgage_interest` | expenses that can be itemized |
+    | tax_unit | `charity`, `snap` | cash gifts; food assistance in the year |
+    | tax_unit | `n_persons`, `n_spouses` | derived |
+    | tax_unit | `earnings`, `income`, `home_costs` | derived, `income` with its own |
     | person | `role` | head, spouse or dependent of the tax unit |
-    | | `age`, `is_age_imputed` | years, 85 for more; True for dependents |
-    | | `wages`, `business_income`, `farm_income` | losses are negative; 0 for dependents |
-    | | `earnings` | derived: their sum |
+    | person | `age`, `is_age_imputed` | years, 85 for more; True for dependents |
+    | person | `wages`, `business_income`, `farm_income` | losses are negative; 0 for dependents |
+    | person | `earnings` | derived: their sum |
 
     The file does not say who rents: `pays_home_costs` only says that a tax unit of the household
     has property taxes or mortgage interest, both of which its makers partly imputed.

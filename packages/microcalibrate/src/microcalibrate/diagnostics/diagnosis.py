@@ -96,8 +96,10 @@ class Diagnosis:
         """What was looked at and what was found, in a few lines."""
         found = self.summary_figures
         kish, weights, settings = found["kish"], found["weights"], self.settings
+        unit = settings["unit"]
+        units = "records" if unit == "record" else f"{unit} records"
         lines = [
-            f"{found['n_flagged']:,} of {found['n_units']:,} {settings['unit']} rows are flagged: "
+            f"{found['n_flagged']:,} of {found['n_units']:,} {units} are flagged: "
             f"{found['n_influential']:,} carry more than {settings['threshold']:.0%} of a "
             f"statistic at baseline, {found['n_reform_robust']:,} do so in at least "
             f"{settings['reform_fraction']:.0%} of the reforms.",

@@ -12,7 +12,7 @@ import numpy as np
 
 from microcalibrate.arrays import Vector
 from microcalibrate.calibration import Calibration
-from microcalibrate.engine.solving import solve
+from microcalibrate.engine.solving import checked_prices, solve
 from microcalibrate.errors import InvalidOption
 from microcalibrate.evaluation.folds import Index, checked_positions, without_targets
 from microcalibrate.problem import Problem
@@ -29,10 +29,13 @@ class Dense:
     Attributes:
         weights: Shape `(n_records,)`.
         status: How the solve ended.
+        prices: Of the targets of the whole problem, shape `(n_targets,)`, 0 for those left out;
+            None where they were not kept.
     """
 
     weights: Vector
     status: Status
+    prices: Vector | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,8 @@ class FoldSolve:
         bar: Where progress is shown.
         kappa: Price of concentrated weights when records are chosen.
         dense: The dense solve, if it was done before with the same options; then none is done.
+        start_prices: Prices of all targets, shape `(n_targets,)`, such as `dense.prices` of the
+            whole problem: the same solve in fewer steps.
         **options: Further options of `Calibration` that are not about targets, weights or
             bounds: `distance`, `closeness`, `refit_closeness`, `selection`, `temperature`,
             `device`. Those of the draw can be given anew in `refit`.
@@ -97,10 +102,11 @@ class FoldSolve:
     Attributes:
         problem: The whole problem.
         held_out_index: Positions of the targets left out, ascending.
-        dense: Weights and status of the dense solve, without these targets.
+        dense: Weights, status and prices of the dense solve, without these targets.
 
     Raises:
-        InvalidOption: If all targets are left out, or an option is out of its range.
+        InvalidOption: If all targets are left out, an option is out of its range, or
+            `start_prices` are not one finite number per target.
         InfeasibleTargets: If the other targets cannot all hold within bounds and tolerances.
         KeyboardInterrupt: If Ctrl-C ended a solve: half a comparison is none.
 
@@ -120,6 +126,7 @@ class FoldSolve:
         bar: ProgressBar | None = None,
         kappa: float = 1.0,
         dense: Dense | None = None,
+        start_prices: Any = None,
         **options: Any,
     ) -> None:
         self.problem = problem
@@ -132,7 +139,10 @@ class FoldSolve:
         self._refit_closeness = options.get("refit_closeness")
         calibration = Calibration(**without_targets(problem, self.held_out_index), **options)
         self._calibrated_to, self._settings = calibration.problem, calibration.settings
-        self.dense = dense or self._solved()
+        self._kept = np.delete(np.arange(problem.n_targets), self.held_out_index)
+        if start_prices is not None:
+            start_prices = checked_prices(start_prices, problem.n_targets)[self._kept]
+        self.dense = dense or self._solved(start_prices)
 
     @property
     def dense_weights(self) -> Vector:
@@ -160,7 +170,7 @@ class FoldSolve:
         other.dense = dense or other._solved()
         return other
 
-    def _solved(self) -> Dense:
+    def _solved(self, start_prices: Vector | None = None) -> Dense:
         part, settings = self._calibrated_to, self._settings
         self._bar.records = int((part.design_weights > 0).sum())
         solution = solve(
@@ -169,8 +179,11 @@ class FoldSolve:
             closeness=settings.closeness,
             max_iter=self._max_iter,
             progress=self._bar.show,
+            start_prices=start_prices,
         ).unless_cancelled()
-        return Dense(solution.ratio * part.design_weights, solution.status)
+        prices = np.zeros(self.problem.n_targets)
+        prices[self._kept] = solution.prices
+        return Dense(solution.ratio * part.design_weights, solution.status, prices)
 
     def _checked(self, part: Problem, **changed: Any) -> Settings:
         """Own options, some of them changed, checked together."""

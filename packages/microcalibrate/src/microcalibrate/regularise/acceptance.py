@@ -56,8 +56,17 @@ class Measures:
     lineage_share: float
 
 
-def objections(before: Measures, after: Measures, limits: Limits) -> tuple[str, ...]:
+def objections(
+    before: Measures, after: Measures, limits: Limits, start: Measures | None = None
+) -> tuple[str, ...]:
     """What speaks against a round, in sentences; none if it is kept.
+
+    Args:
+        before: Figures before the round: the largest share of the batch must fall from there.
+        after: Figures after it.
+        limits: What it may cost.
+        start: Figures that fit and shares of origins are compared with, so that what twenty
+            rounds cost does not add up; None takes those before the round.
 
     Examples:
         >>> good, bad = Measures(1e-4, 1e-2, 0.3, 0.3, 0.3), Measures(1e-3, 1e-2, 0.1, 0.3, 0.3)
@@ -65,12 +74,13 @@ def objections(before: Measures, after: Measures, limits: Limits) -> tuple[str, 
         ('targets fit worse: root mean squared error 1.00% to 3.16%',)
     """
     found = []
+    start = before if start is None else start
     floor = limits.met**2
-    if after.target_loss > max((1 + limits.target_loss) * before.target_loss, floor):
-        found.append(f"targets fit worse: {_errors(before.target_loss, after.target_loss)}")
-    if after.held_out_loss > max((1 + limits.held_out_loss) * before.held_out_loss, floor):
+    if after.target_loss > max((1 + limits.target_loss) * start.target_loss, floor):
+        found.append(f"targets fit worse: {_errors(start.target_loss, after.target_loss)}")
+    if after.held_out_loss > max((1 + limits.held_out_loss) * start.held_out_loss, floor):
         found.append(
-            f"held-out targets fit worse: {_errors(before.held_out_loss, after.held_out_loss)}"
+            f"held-out targets fit worse: {_errors(start.held_out_loss, after.held_out_loss)}"
         )
     if not after.batch_share < before.batch_share:
         found.append(
@@ -81,7 +91,7 @@ def objections(before: Measures, after: Measures, limits: Limits) -> tuple[str, 
         ("an origin of the batch", "batch_lineage_share"),
         ("any origin", "lineage_share"),
     ):
-        first, last = getattr(before, name), getattr(after, name)
+        first, last = getattr(start, name), getattr(after, name)
         if last > (1 + limits.lineage_share) * first:
             found.append(f"the largest share of {what} rose: {first:.2%} to {last:.2%}")
     return tuple(found)

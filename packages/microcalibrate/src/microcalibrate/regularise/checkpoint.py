@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from microcalibrate.arrays import Vector
 from microcalibrate.atomic import RUN_MARKER, run_folder
 from microcalibrate.errors import InvalidOption, UnreadableFile
 from microcalibrate.io import read_json, write_json
+from microcalibrate.regularise.history import Progress
 from microcalibrate.regularise.result import RegulariseResult
-from microcalibrate.regularise.rounds import Progress
 from microcalibrate.regularise.survey import Survey
 
 FORMAT = "microcalibrate.regularise-progress/1"
 PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Earlier:
+    """What an earlier run had done.
+
+    Attributes:
+        result: The result so far.
+        progress: What is needed to go on.
+        finished: Whether that run had come to its end.
+    """
+
+    result: RegulariseResult
+    progress: Progress
+    finished: bool
 
 
 def fingerprint(survey: Survey, settings: dict[str, Any], targets: Any) -> str:
@@ -53,9 +68,7 @@ def write_checkpoint(
         )
 
 
-def read_checkpoint(
-    folder: Path, survey: Survey, mark: str
-) -> tuple[RegulariseResult, Progress, Vector, bool] | None:
+def read_checkpoint(folder: Path, survey: Survey, mark: str) -> Earlier | None:
     """What an earlier run had done.
 
     Args:
@@ -64,8 +77,7 @@ def read_checkpoint(
         mark: Fingerprint of this run.
 
     Returns:
-        The result so far, the progress, the prior weights, and whether the run had finished; None
-        where there is no folder yet.
+        What it left; None where there is no folder yet.
 
     Raises:
         UnreadableFile: If the folder holds something else, or is damaged.
@@ -101,7 +113,7 @@ def read_checkpoint(
         },
         seconds=list(found.seconds["rounds"]),
     )
-    return found, progress, found.units["prior"].to_numpy(np.float64), bool(values["finished"])
+    return Earlier(found, progress, bool(values["finished"]))
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -17,10 +17,13 @@ from microcalibrate.problem import Problem
 from microcalibrate.regularise.slots import SlotColumn, slot_mask
 from microcalibrate.result import Status
 
-# What a lineage adds to a target that was met stays within this of what its source added.
-NEAR = 0.05
-# No offspring gets more than this multiple of its equal share, nor less than its inverse.
+# What a lineage adds to a target that was met stays within this of what its source added: as near
+# as the first where that is possible, so that weights hardly have to move afterwards.
+NEARS = (0.005, 0.05)
+NEAR = NEARS[-1]
+# No offspring gets more than this multiple of its equal share, nor less than a fiftieth of it.
 MOST_UNEVEN = 8.0
+LEAST_SHARE = 0.02
 # Price of uneven offspring in units of half the mean squared relative change of contributions.
 EVENNESS = 1e-2
 
@@ -116,7 +119,12 @@ def chosen(
 
 
 def shared_weights(
-    weight: float, rows: Any, source_row: Any, met: NDArray[np.bool_], scales: Vector
+    weight: float,
+    rows: Any,
+    source_row: Any,
+    met: NDArray[np.bool_],
+    scales: Vector,
+    most_uneven: float = MOST_UNEVEN,
 ) -> tuple[Vector, bool]:
     """How offspring share a weight: evenly, as far as the targets that are met stay met.
 
@@ -129,6 +137,7 @@ def shared_weights(
         source_row: What the source added, shape `(n_targets,)`.
         met: Which targets are met, shape `(n_targets,)`.
         scales: What an error of 1 means in each target.
+        most_uneven: Largest multiple of its equal share that an offspring gets, above 1.
 
     Returns:
         Weights, shape `(n_offspring,)`, and whether all contributions are within 5%.
@@ -161,8 +170,8 @@ def shared_weights(
             np.column_stack([np.ones(n), dense[:, counts]]),
             scales=np.r_[weight, size],
             tolerances=np.r_[0.0, np.where(is_zero, np.nan, tolerance)],
-            min_weight_ratio=1 / MOST_UNEVEN,
-            max_weight_ratio=MOST_UNEVEN,
+            min_weight_ratio=LEAST_SHARE,
+            max_weight_ratio=most_uneven,
         )
         try:
             solution = solve(problem, RAKING, closeness=EVENNESS)
@@ -172,9 +181,9 @@ def shared_weights(
             raise KeyboardInterrupt
         return np.asarray(solution.ratio * even, dtype=np.float64)
 
-    found = solved(NEAR)
-    if found is None:
-        found = solved(np.nan)
+    found = None
+    for tolerance in (*NEARS, np.nan):
+        found = solved(tolerance) if found is None else found
     if found is None:
         found = even
     found = found * (weight / found.sum())

@@ -166,6 +166,7 @@ class CellConditions:
     ) -> None:
         self._survey, self._frame, self._weights = survey, frame, weights
         self._slices = {part.name: part for part in surface.slices}
+        self._metrics = {metric.name: metric for metric in surface.metrics}
         self._geography = tuple(geography)
         self._names = {column.name for column in codec.columns}
         part = select_units(survey, units)
@@ -182,16 +183,22 @@ class CellConditions:
         """Row of a unit in its table."""
         return self._positions[unit]
 
-    def of(self, unit: Any, slice_name: str, cell: str) -> tuple[frozenset[str], bool]:
-        """Slot columns that put a unit into a cell, those of geography among them.
+    def of(
+        self, unit: Any, slice_name: str, cell: str, metric: str = ""
+    ) -> tuple[frozenset[str], bool]:
+        """Slot columns that put a unit into a cell with an amount, and those of geography.
+
+        Offspring without the amount would leave a hole in the total, which other records had to
+        fill; offspring with it have their part of it.
 
         Returns:
             Their names, and whether the structure of the household must be held with them.
         """
         names = {name for name in self._geography if name in self._names}
+        names |= self._amounts(unit, metric)
         part = self._slices.get(slice_name)
         if part is None:
-            return frozenset(names), False
+            return frozenset(names & self._names), False
         schema = self._survey.schema
         entity = part.entity_in(self._frame)
         of_table = self._frame.tables[entity].columns
@@ -206,6 +213,27 @@ class CellConditions:
             names |= {f"{owner}.{slots[member]}.{name}" for member in ids}
         # A held cell of a slot that the donor of a structure does not fill would be lost.
         return frozenset(names & self._names), structure
+
+    def _amounts(self, unit: Any, metric: str) -> set[str]:
+        """Slot columns of what a unit has of a metric, where it has any of it."""
+        found = self._metrics.get(metric)
+        if found is None or not isinstance(found.value, str):
+            return set()
+        schema, names = self._survey.schema, set()
+        inputs, _ = traced(schema, found.entity_in(self._frame), set(columns_used(found.value)))
+        for owner, name in inputs:
+            table = self._survey.tables[owner]
+            values = table[name]
+            if values.dtype.kind not in "iuf" and not pd.api.types.is_numeric_dtype(values):
+                continue
+            rows = np.flatnonzero(self._survey.unit_positions(owner) == self.position(unit))
+            rows = rows[values.iloc[rows].fillna(0).to_numpy(np.float64) != 0]
+            if owner == schema.unit:
+                names |= {name} if len(rows) else set()
+                continue
+            ids = table[self._survey.ids[owner]].iloc[rows].tolist()
+            names |= {f"{owner}.{self._slot_of[owner][member]}.{name}" for member in ids}
+        return names
 
     def _members(self, unit: Any, entity: str, part: Slice, cell: str | None) -> list[Any]:
         """Ids of a unit's records of an entity; those in a cell where one is given."""

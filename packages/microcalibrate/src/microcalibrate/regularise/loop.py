@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from microcalibrate.arrays import Vector
 from microcalibrate.atomic import check_run_folder
 from microcalibrate.diagnostics import Surface, default_surface
 from microcalibrate.diagnostics.frame import Frame
@@ -20,7 +19,10 @@ from microcalibrate.problem import Problem
 from microcalibrate.regularise.acceptance import Limits
 from microcalibrate.regularise.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from microcalibrate.regularise.codec import Codec
+from microcalibrate.regularise.comparison import calibrated
 from microcalibrate.regularise.conditions import geography_columns
+from microcalibrate.regularise.footing import Footing
+from microcalibrate.regularise.history import Progress
 from microcalibrate.regularise.options import OnRound
 from microcalibrate.regularise.preparation import (
     checked_options,
@@ -32,13 +34,15 @@ from microcalibrate.regularise.preparation import (
 )
 from microcalibrate.regularise.provenance import marked, original_weights
 from microcalibrate.regularise.result import RegulariseResult, unmarked_columns
-from microcalibrate.regularise.rounds import Loop, Progress
+from microcalibrate.regularise.round_bar import bar_of_rounds
+from microcalibrate.regularise.rounds import Loop
 from microcalibrate.regularise.spawn import Spawner
 from microcalibrate.regularise.stability import COLUMNS as STABILITY_COLUMNS
 from microcalibrate.regularise.stability import stability
 from microcalibrate.regularise.state import State, Yardstick
 from microcalibrate.regularise.survey import Survey
 from microcalibrate.regularise.tabulating import (
+    comparison_table,
     irreducible_table,
     lineage_table,
     offenders_table,
@@ -85,9 +89,10 @@ def regularise(
     reforms; draws offspring for them that share a fifth to four fifths of their cells, always
     those that put them where they carry too much; hands their weight down; recalibrates all
     weights with the least entropy; and diagnoses the outcome. It is kept only if targets and
-    held-out targets still fit, the largest share of these records fell, and no origin gained:
-    copies of a record share its origin, so they cannot pass. Otherwise it is rolled back, and a
-    batch of several is tried again in halves before its units are given up.
+    held-out targets still fit, the largest share of these records fell, and no origin gained,
+    all compared with recalibration alone. Otherwise it is rolled back, and a batch of several is
+    tried again in two parts before its units are given up. Flags count in statistics that were
+    not thin at the start: offspring make cells less thin.
 
     Args:
         survey: Tables, weights and schema.
@@ -179,7 +184,10 @@ def regularise(
         folds=folds,
         entropy_lambda=chosen.entropy_lambda,
         cap=chosen.cap,
+        footing=Footing({}, frozenset(), chosen.reform_fraction),
     )
+    first = yardstick.diagnosed(start_survey, evaluated)
+    yardstick = replace(yardstick, footing=Footing.of(first))
     positive = weights[weights > 0]
     loop = Loop(
         start=start_survey,
@@ -213,34 +221,31 @@ def regularise(
         "schema_hash": survey.schema.hash,
         "provenance_of_input": unmarked_columns(survey),
     }
-    first_loss = yardstick.target_loss(weights, matrix)
     start = State(
         survey=start_survey,
         prior=prior,
         matrix=matrix,
         evaluated=evaluated,
-        diagnosis=yardstick.diagnosed(start_survey, evaluated),
-        target_loss=first_loss,
+        diagnosis=first,
+        target_loss=yardstick.target_loss(weights, matrix),
         held_out_loss=float("nan"),
     )
     run = _Run(loop, start, settings, place, on_round)
     run.mark = fingerprint(survey, _lasting(settings), target_set)
-    state = start
-    if resume and place is not None:
-        earlier = read_checkpoint(place, survey, run.mark)
-        if earlier is not None:
-            found, run.progress, saved_prior, finished = earlier
-            if finished:
-                return found
-            state = run.resumed(found, saved_prior)
-    if start.diagnosis.summary_figures["n_flagged"] and chosen.max_rounds:
+    earlier = read_checkpoint(place, survey, run.mark) if resume and place is not None else None
+    if earlier is not None and earlier.finished:
+        return earlier.result
+    if first.summary_figures["n_flagged"] and chosen.max_rounds:
         start = run.start = measured_start(start, bare, yardstick, limits)
-        if state.recalibration is None:
-            state = start
+        loop.reference, run.comparison = calibrated(loop, start)
+    state = loop.reference or start
+    if earlier is not None:
+        run.progress = earlier.progress
+        state = run.resumed(earlier.result) if earlier.result.changed else state
     run.seconds["preparation"] = time.perf_counter() - begun
     state, stopped = run.rounds(state, begun, progress)
     table = pd.DataFrame(columns=list(STABILITY_COLUMNS))
-    if chosen.n_stability_seeds and state is not start and stopped != "cancelled":
+    if chosen.n_stability_seeds and run.was_spread and stopped != "cancelled":
         checked = time.perf_counter()
         spread_units = run.spread_at_first()
         if spread_units:
@@ -269,11 +274,17 @@ class _Run:
         self.progress = Progress()
         self.seconds: dict[str, Any] = {}
         self.mark = ""
+        self.comparison: dict[str, Any] | None = None
+
+    @property
+    def was_spread(self) -> bool:
+        """Whether a round was kept."""
+        return any(row["accepted"] for row in self.progress.rounds)
 
     def rounds(self, state: State, begun: float, show: bool | None) -> tuple[State, str]:
         """Run rounds until there is a reason to stop; the last state, and the reason."""
         options, progress = self.loop.options, self.progress
-        with _bar(show, options.max_rounds, progress.round) as bar:
+        with bar_of_rounds(show, options.max_rounds, progress.round) as bar:
             while True:
                 batch, stopped = self.loop.batch(state, progress)
                 if not stopped and progress.round >= options.max_rounds:
@@ -294,24 +305,23 @@ class _Run:
                         self._on_round(row)
                 except KeyboardInterrupt:
                     return state, "cancelled"
-                bar(state.diagnosis.summary_figures["n_flagged"])
+                bar(row["n_flagged_after"])
 
     def _keep(self, state: State) -> None:
         result = self.result(state, "cancelled", pd.DataFrame(columns=list(STABILITY_COLUMNS)))
         assert self._folder is not None
         write_checkpoint(self._folder, result, self.progress, self.mark, finished=False)
 
-    def resumed(self, found: RegulariseResult, prior: Vector) -> State:
+    def resumed(self, found: RegulariseResult) -> State:
         """The state that an earlier run had come to."""
-        if not found.changed:
-            return self.start
         yardstick, survey = self.loop.yardstick, found.survey
+        prior, ceilings = (found.units[of].to_numpy(np.float64) for of in ("prior", "ceiling"))
         weights = as_vector(survey.weights)
         matrix, _ = self.loop.builder.build(survey, weights)
         evaluated = self.start.evaluated
         if evaluated is not None:
             evaluated = Evaluated.of(evaluated.evaluate, survey)
-        solved = yardstick.recalibrated(prior, matrix)
+        solved = yardstick.recalibrated(prior, matrix, ceilings)
         return State(
             survey=survey,
             prior=prior,
@@ -321,6 +331,7 @@ class _Run:
             target_loss=yardstick.target_loss(weights, matrix),
             held_out_loss=yardstick.held_out_loss(solved.problem),
             recalibration=solved,
+            ceilings=ceilings,
         )
 
     def spread_at_first(self) -> dict[Any, int]:
@@ -335,13 +346,16 @@ class _Run:
     def result(self, state: State, stopped: str, table: pd.DataFrame) -> RegulariseResult:
         """The result at a state."""
         progress, start = self.progress, self.start
-        accepted = any(row["accepted"] for row in progress.rounds)
-        if accepted:
+        alone = self.comparison
+        if self.was_spread:
             status = "improved"
         elif not start.diagnosis.summary_figures["n_flagged"]:
             status = "nothing_flagged"
+        elif alone is not None and alone["accepted"] and not alone["n_flagged_after"]:
+            status = "recalibrated"
         else:
             status = "rolled_back" if progress.rounds else "no_rounds"
+            state = start
         saved = original_weights(start.survey)
         return RegulariseResult(
             survey=state.survey,
@@ -349,6 +363,7 @@ class _Run:
             stopped=stopped,
             before=start.diagnosis,
             after=state.diagnosis,
+            comparison=comparison_table(alone),
             rounds=rounds_table(progress),
             offenders=offenders_table(progress, saved["id"]),
             irreducible=irreducible_table(progress, saved["id"]),
@@ -367,33 +382,3 @@ def _lasting(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that must not differ between a run and the one that it resumes."""
     may_differ = ("max_rounds", "time_budget", "max_added", "n_stability_seeds")
     return {name: value for name, value in settings.items() if name not in may_differ}
-
-
-class _bar:  # noqa: N801  (used as a function)
-    """A bar of rounds, made only where it is shown."""
-
-    def __init__(self, wanted: bool | None, n_rounds: int, done: int) -> None:
-        self._wanted, self._n_rounds, self._done = wanted, n_rounds, done
-
-    def __enter__(self) -> Callable[[int], None]:
-        self._shown: Any = None
-        if self._wanted is not False and self._n_rounds:
-            from tqdm import tqdm
-
-            self._shown = tqdm(
-                total=self._n_rounds,
-                initial=self._done,
-                unit=" rounds",
-                desc="regularise",
-                disable=None if self._wanted is None else False,
-            )
-        return self._advance
-
-    def _advance(self, n_flagged: int) -> None:
-        if self._shown is not None:
-            self._shown.set_postfix({"flagged": f"{n_flagged:,}"}, refresh=False)
-            self._shown.update()
-
-    def __exit__(self, *error: object) -> None:
-        if self._shown is not None:
-            self._shown.close()

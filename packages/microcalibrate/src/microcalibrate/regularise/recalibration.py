@@ -25,7 +25,7 @@ import numpy as np
 
 from microcalibrate.arrays import Vector, checked_weights
 from microcalibrate.engine.distances import RAKING
-from microcalibrate.engine.solving import Solution, Step, solve
+from microcalibrate.engine.solving import Solution, Step, checked_prices, solve
 from microcalibrate.errors import InfeasibleCap, InfeasibleTargets, InvalidOption, NotConverged
 from microcalibrate.problem import Problem
 from microcalibrate.result import Status
@@ -117,8 +117,10 @@ def recalibrate(
     entropy_lambda: float = 1e-4,
     cap: float | None = None,
     floor: float = 0.0,
+    ceilings: Any = None,
     max_iter: int = 1000,
     on_step: Callable[[Step], None] | None = None,
+    start_prices: Any = None,
 ) -> Recalibration:
     """The weights nearest to a prior in relative entropy that reproduce targets, below a cap.
 
@@ -137,8 +139,11 @@ def recalibrate(
         cap: Largest weight; None is no cap. A weight whose prior lies above it ends on it or
             below.
         floor: Smallest weight of a record whose prior is positive.
+        ceilings: Largest weight of each record, shape `(n_records,)`; infinite is none.
         max_iter: Most steps of the engine.
         on_step: Called with each step.
+        start_prices: `Recalibration.prices` of nearly the same problem, `(n_targets,)`, such as
+            the last round's: the same weights in fewer steps.
 
     Returns:
         The weights and their certificate.
@@ -149,7 +154,8 @@ def recalibrate(
         InfeasibleTargets: If they contradict each other whatever the cap.
         NotConverged: If the engine ended without a certificate; the error carries the weights.
         InvalidProblem: If the parts do not fit together.
-        InvalidOption: If an option is out of its range.
+        InvalidOption: If an option is out of its range, or `start_prices` are not one finite
+            number per target.
         KeyboardInterrupt: If Ctrl-C ended the solve.
 
     Examples:
@@ -173,17 +179,21 @@ def recalibrate(
         tolerances=tolerances,
         importances=importances,
         min_weight_ratio=_ratios(floor, weights, 0.0),
-        max_weight_ratio=_ratios(np.inf if cap is None else cap, weights, np.inf),
+        max_weight_ratio=_ratios(_highest(cap, ceilings), weights, np.inf),
     )
+    start = None
+    if start_prices is not None:
+        start = checked_prices(start_prices, problem.n_targets)
+        start *= -problem.scales * _price_of_entropy(problem, entropy_lambda) / weights.sum()
     if cap is not None:
         _check_reach(problem, cap, floor)
     try:
-        solution = _solved(problem, entropy_lambda, max_iter, on_step)
+        solution = _solved(problem, entropy_lambda, max_iter, progress=on_step, start_prices=start)
     except InfeasibleTargets as error:
-        if cap is None:
+        if cap is None or ceilings is not None:
             raise
         raise _infeasible_cap(problem, cap, floor, error) from error
-    return _certified(problem, solution, entropy_lambda, cap, floor)
+    return _certified(problem, solution, entropy_lambda, _highest(cap, ceilings), floor)
 
 
 def smallest_feasible_cap(problem: Problem, floor: float = 0.0, above: float = 0.0) -> float:
@@ -233,7 +243,7 @@ def solved_weights(problem: Problem, entropy_lambda: float, max_iter: int = 1000
         NotConverged: If the engine ended without a certificate.
         KeyboardInterrupt: If Ctrl-C ended the solve.
     """
-    solution = _solved(problem, entropy_lambda, max_iter, None)
+    solution = _solved(problem, entropy_lambda, max_iter)
     _check_end(solution, solution.ratio * problem.design_weights)
     return solution.ratio * problem.design_weights
 
@@ -241,7 +251,11 @@ def solved_weights(problem: Problem, entropy_lambda: float, max_iter: int = 1000
 # --- Parts ----------------------------------------------------------------------------------------
 
 
-def _ratios(bound: float, prior: Vector, without: float) -> Vector:
+def _highest(cap: float | None, ceilings: Any) -> Any:
+    return np.fmin(np.inf if cap is None else cap, np.inf if ceilings is None else ceilings)
+
+
+def _ratios(bound: Any, prior: Vector, without: float) -> Vector:
     """A bound on weights as bounds on the ratios to their prior."""
     positive = prior > 0
     ratios: Vector = np.full(len(prior), without)
@@ -249,23 +263,15 @@ def _ratios(bound: float, prior: Vector, without: float) -> Vector:
     return ratios
 
 
-def _solved(
-    problem: Problem,
-    entropy_lambda: float,
-    max_iter: int,
-    on_step: Callable[[Step], None] | None,
-) -> Solution:
-    solution = solve(
-        problem,
-        RAKING,
-        closeness=entropy_lambda,
-        max_iter=max_iter,
-        phase="entropy",
-        progress=on_step,
-    )
-    if solution.status is Status.CANCELLED:
-        raise KeyboardInterrupt
-    return solution
+def _solved(problem: Problem, entropy_lambda: float, max_iter: int, **options: Any) -> Solution:
+    return solve(
+        problem, RAKING, closeness=entropy_lambda, max_iter=max_iter, phase="entropy", **options
+    ).unless_cancelled()
+
+
+def _price_of_entropy(problem: Problem, entropy_lambda: float) -> float:
+    """What the engine charges for entropy: 1 where no soft target needs a comparison."""
+    return entropy_lambda if problem.is_soft.any() else 1.0
 
 
 def _check_end(solution: Solution, result: Any) -> None:
@@ -278,16 +284,16 @@ def _check_end(solution: Solution, result: Any) -> None:
 
 
 def _certified(
-    problem: Problem, solution: Solution, entropy_lambda: float, cap: float | None, floor: float
+    problem: Problem, solution: Solution, entropy_lambda: float, highest: Any, floor: float
 ) -> Recalibration:
     prior = problem.design_weights
     total = prior.sum()
-    share = entropy_lambda if problem.is_soft.any() else 1.0
+    share = _price_of_entropy(problem, entropy_lambda)
     raw = solution.ratio * prior
     positive = prior > 0
-    highest = np.inf if cap is None else cap
     weights = np.where(positive, np.clip(raw, floor, highest), 0.0)
-    over = max(float((raw - highest).max()) / highest if cap is not None else 0.0, 0.0)
+    bound = np.where(np.isfinite(highest) & (highest > 0), highest, 1.0)
+    over = max(float(((raw - highest) / bound).max()), 0.0)
     under = float((floor - raw[positive]).max()) / floor if floor > 0 else 0.0
     prices = -solution.prices * total / (problem.scales * share)
     tilt = np.clip(np.asarray(problem.estimate_matrix @ prices, dtype=np.float64), -700, 700)
@@ -305,7 +311,7 @@ def _certified(
         objective=objective,
         max_bound_violation=max(over, under),
         kkt_residual=float(np.abs(implied - weights).max() / weights.max()),
-        n_at_cap=int((weights >= highest * (1 - AT_CAP)).sum()) if cap is not None else 0,
+        n_at_cap=int((weights >= highest * (1 - AT_CAP)).sum()),
         n_steps=len(solution.history),
         problem=problem,
     )
@@ -330,11 +336,9 @@ def _with_cap(problem: Problem, hard: Any, cap: float | None, floor: float) -> P
 
 def _is_feasible(problem: Problem) -> bool:
     try:
-        solution = solve(problem, RAKING, tolerance=1e-4)
+        solution = solve(problem, RAKING, tolerance=1e-4).unless_cancelled()
     except InfeasibleTargets:
         return False
-    if solution.status is Status.CANCELLED:
-        raise KeyboardInterrupt
     return solution.residual <= HOLDS
 
 

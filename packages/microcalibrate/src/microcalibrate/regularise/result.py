@@ -13,6 +13,7 @@ from microcalibrate.atomic import run_folder
 from microcalibrate.diagnostics import Diagnosis
 from microcalibrate.errors import InvalidSchema, InvalidSurvey, UnreadableFile
 from microcalibrate.io import read_json, read_table, write_json, write_table
+from microcalibrate.regularise.footing import Footing
 from microcalibrate.regularise.provenance import PROVENANCE, restore
 from microcalibrate.regularise.schema import Schema
 from microcalibrate.regularise.survey import SCHEMA_FILE, Survey
@@ -24,6 +25,7 @@ FORMAT = "microcalibrate.regularise/1"
 MAIN_FILE = "regularise.json"
 TIMING_FILE = "timing.json"
 TABLES = (
+    "comparison",
     "rounds",
     "offenders",
     "irreducible",
@@ -36,6 +38,8 @@ TABLES = (
 
 STATUSES = {
     "improved": "Improved: rounds were kept in which the targets still fit and no origin gained.",
+    "recalibrated": "Recalibrated: weights nearer to their prior flag nobody, so that no record "
+    "had to be generated.",
     "rolled_back": "Rolled back to the start: no round passed all checks. The survey is unchanged.",
     "nothing_flagged": "Nothing flagged: no record carries too much. The survey is unchanged.",
     "no_rounds": "No round was run. The survey is unchanged.",
@@ -56,13 +60,18 @@ class RegulariseResult:
 
     Attributes:
         survey: Its tables, with columns of provenance and the weights in use.
-        status: "improved", "rolled_back", "nothing_flagged" or "no_rounds".
+        status: "improved", "recalibrated" (weights near their prior flag nobody, and nothing was
+            generated), "rolled_back", "nothing_flagged" or "no_rounds".
         stopped: Why the rounds ended: "none_flagged", "nothing_accepted", "max_rounds",
             "time_budget", "max_added" or "cancelled".
         before: Diagnosis of the survey as it came.
         after: Diagnosis of the survey as it is, always of the final state.
+        comparison: One row in the columns of `rounds`: what recalibration alone does, without
+            offspring. Rounds start from there, and their fit is compared with it.
         rounds: One row per round, kept or rolled back, with the reasons and all figures that it
-            was judged by.
+            was judged by. Flagged records are counted in the statistics that were not thin in
+            `before`, by the limits that they had there; `n_flagged_elsewhere` are those flagged
+            only in cells that had been thin, and have become less so by the offspring in them.
         offenders: One row per unit and round in which it was to be spread: `round`, `id`,
             `lineage`, `statistic`, `share`, `weight`, `k`, `n_offspring`, `n_candidates`,
             `n_valid`, `accepted`, `reason`.
@@ -73,7 +82,8 @@ class RegulariseResult:
         lineage: One row per generated unit: `id`, `lineage`, `source`, `round`, `backend`,
             `conditioned`, `fraction` (asked for), `achieved`, `weight`, `prior`.
         units: One row per unit: `id`, `lineage`, `is_synthetic`, `original_weight` (missing for
-            generated ones), `prior`, `weight`.
+            generated ones), `prior`, `weight`, and `ceiling`: a bound that kept it from carrying
+            too much, infinite where none was needed.
         original_weights: Weights of the survey as it came, for `restore`.
         stability: One row per statistic: `statistic`, `mean`, `sd` between seeds, `relative_sd`,
             `is_thin`, `fails`; without rows where it was not checked.
@@ -87,6 +97,7 @@ class RegulariseResult:
     stopped: str
     before: Diagnosis
     after: Diagnosis
+    comparison: pd.DataFrame
     rounds: pd.DataFrame
     offenders: pd.DataFrame
     irreducible: pd.DataFrame
@@ -108,8 +119,8 @@ class RegulariseResult:
 
     @property
     def changed(self) -> bool:
-        """Whether any round was kept."""
-        return self.status == "improved"
+        """Whether the survey is another than the one that came."""
+        return self.status in ("improved", "recalibrated")
 
     @property
     def rolled_back(self) -> bool:
@@ -118,8 +129,20 @@ class RegulariseResult:
 
     @property
     def history(self) -> pd.DataFrame:
-        """The table `rounds`."""
-        return self.rounds
+        """The row of recalibration alone, round 0, and the rounds."""
+        rounds = self.rounds.drop(columns="seconds")
+        return pd.concat([self.comparison, rounds], ignore_index=True)
+
+    @property
+    def n_flagged(self) -> tuple[int, int]:
+        """Flagged records before and after, in the statistics that were not thin before."""
+        footing = Footing.of(self.before)
+        return len(footing.flagged(self.before)), len(footing.flagged(self.after))
+
+    @property
+    def n_flagged_elsewhere(self) -> int:
+        """Records that are flagged after, only in statistics that were thin before."""
+        return Footing.of(self.before).n_elsewhere(self.after)
 
     @property
     def diagnosis_before(self) -> Diagnosis:
@@ -145,11 +168,12 @@ class RegulariseResult:
         """What was done and what came out, in a few lines; the first is the verdict."""
         first, last = self.before.summary_figures, self.after.summary_figures
         kept = int(self.rounds["accepted"].sum()) if len(self.rounds) else 0
+        before, after = self.n_flagged
         lines = [
             self.verdict,
             f"{len(self.rounds)} rounds, {kept} kept; they ended because {STOPPED[self.stopped]}.",
-            f"Flagged: {first['n_flagged']:,} before, {last['n_flagged']:,} after. Largest share "
-            f"by record {first['largest_share']:.1%} to {last['largest_share']:.1%}, by origin "
+            f"Flagged: {before:,} before, {after:,} after. Largest share by record "
+            f"{first['largest_share']:.1%} to {last['largest_share']:.1%}, by origin "
             f"{first['largest_lineage_share']:.1%} to {last['largest_lineage_share']:.1%}.",
             f"Kish effective sample size {first['kish']['n_eff']:,.0f} to "
             f"{last['kish']['n_eff']:,.0f}; by origin {first['kish']['lineage_n_eff']:,.0f} to "
@@ -157,7 +181,18 @@ class RegulariseResult:
             f"Targets: root mean squared relative error {_rms(self.targets.before_error):.2%} to "
             f"{_rms(self.targets.after_error):.2%}.",
         ]
-        if self.changed:
+        if self.n_flagged_elsewhere:
+            lines.append(
+                f"{self.n_flagged_elsewhere:,} more are flagged only in cells that were thin "
+                "before, and are less so with the offspring in them: nobody was judged there."
+            )
+        if len(self.comparison):
+            alone = self.comparison.iloc[0]
+            lines.append(
+                f"Recalibration alone, without any offspring: {alone['n_flagged_after']:,} flagged"
+                + (f"; {alone['reason']}." if alone["reason"] else ".")
+            )
+        if len(self.lineage):
             n_replaced = len(self.original_weights) - int((~self.units["is_synthetic"]).sum())
             lines.append(
                 f"{len(self.lineage):,} generated {self.survey.unit} records descend from "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,44 +15,23 @@ from microcalibrate.errors import (
     InvalidTargetTable,
     NotConverged,
 )
-from microcalibrate.regularise.acceptance import Limits, as_columns, objections
+from microcalibrate.regularise.acceptance import Limits, Measures, as_columns, objections
 from microcalibrate.regularise.conditions import (
     CellConditions,
     Offender,
     n_offspring,
-    worst_of,
 )
+from microcalibrate.regularise.guarding import MOST_PASSES, tightened
+from microcalibrate.regularise.history import Progress
+from microcalibrate.regularise.litters import Litter
 from microcalibrate.regularise.options import Options
-from microcalibrate.regularise.spawn import LEAST_OFFSPRING, Litter, Spawner
+from microcalibrate.regularise.spawn import LEAST_OFFSPRING, Spawner
 from microcalibrate.regularise.spreading import Spread, lineage_sizes, spread
 from microcalibrate.regularise.state import State, Yardstick
 from microcalibrate.regularise.survey import Survey
 from microcalibrate.regularise.target_rows import CalculatedRows, DeclaredRows
 
 TOO_LARGE = "larger than the households that the generator knows"
-
-
-@dataclass(eq=False)
-class Progress:
-    """What has been done so far; with the state, all that a later run needs to go on.
-
-    Attributes:
-        round: Number of the last round.
-        pending: Parts of batches that were rolled back as a whole, to be tried alone.
-        irreducible: Reason for each unit that cannot be spread.
-        rounds: One dictionary per round.
-        offenders: One per unit and round.
-        offspring: Source, requested and achieved fraction of each generated unit.
-        seconds: Of each round.
-    """
-
-    round: int = 0
-    pending: list[list[Any]] = field(default_factory=list)
-    irreducible: dict[Any, str] = field(default_factory=dict)
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    offenders: list[dict[str, Any]] = field(default_factory=list)
-    offspring: dict[Any, tuple[Any, float, float]] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -68,6 +47,8 @@ class Loop:
         limits: What a round may cost.
         geography: Columns of the unit that offspring always share with their source.
         weight_target: Weight that an offspring should have at most.
+        reference: The survey as it came, recalibrated: what rounds are compared with. None
+            compares each round with the state before it.
     """
 
     start: Survey
@@ -78,11 +59,12 @@ class Loop:
     limits: Limits
     geography: tuple[str, ...]
     weight_target: float
+    reference: State | None = None
     was_checked: bool = False
 
     def batch(self, state: State, progress: Progress) -> tuple[list[Any], str]:
         """Units to spread next, by id; or none, and why the rounds end."""
-        worst = worst_of(state.diagnosis)
+        worst = self.yardstick.footing.worst(state.diagnosis)
         open_ids = [unit for unit in worst["id"].tolist() if unit not in progress.irreducible]
         if open_ids:
             fits = self.spawner.codec.fits(state.survey)
@@ -110,7 +92,7 @@ class Loop:
         begun = time.perf_counter()
         number = progress.round + 1
         offenders = self.offenders(state, batch)
-        litters = self.spawner.litters(state.survey, offenders, number)
+        litters = self.spawner.candidates(state.survey, offenders, number)
         full = [litter for litter in litters if not litter.reason]
         trial: Spread | None = None
         after: State | None = None
@@ -119,17 +101,19 @@ class Loop:
             reasons = ("nothing generated",)
         else:
             try:
-                trial = self.spread(state, full, number)
-                after = self.recalibrated(trial)
+                trial = self.bred(state, full, number)
+                after = self.recalibrated(trial, state)
             except (InfeasibleTargets, NotConverged, InvalidTargetTable) as error:
                 reasons = (str(error).rstrip("."),)
         spawned = [litter.offender.unit for litter in full]
         origins = state.lineage[[litter.offender.position for litter in full]]
-        before = state.measures(spawned, origins)
+        footing = self.yardstick.footing
+        before = state.measures(spawned, origins, footing)
         measured = None
         if after is not None and trial is not None:
-            measured = after.measures(trial.units, trial.origins)
-            reasons = objections(before, measured, self.limits)
+            measured = after.measures(trial.units, trial.origins, footing)
+            start = (self.reference or state).measures(spawned, origins, footing)
+            reasons = objections(before, measured, self.limits, start)
         accepted = after is not None and not reasons
         reason = "; ".join(reasons)
 
@@ -142,33 +126,26 @@ class Loop:
             elif not accepted and len(spawned) == 1:
                 progress.irreducible[unit] = reason
         if not accepted and len(spawned) > 1:
-            half = (len(spawned) + 1) // 2
-            progress.pending[:0] = [spawned[:half], spawned[half:]]
+            progress.pending[:0] = _parts(spawned, () if trial is None else trial.near)
         kept = after if accepted else None
-        progress.rounds.append(
-            {
-                "round": number,
-                "accepted": accepted,
-                "reason": reason,
-                "n_offenders": len(litters),
-                "n_spawned": len(spawned),
-                "n_offspring": 0 if trial is None else len(trial.offspring),
-                "n_candidates": sum(litter.n_candidates for litter in litters),
-                "n_valid": sum(litter.n_valid for litter in litters),
-                "added": 0 if kept is None else _n_units(kept) - _n_units(state),
-                "share_near": np.nan if trial is None else trial.share_near,
-                "n_flagged_before": _figure(state, "n_flagged"),
-                "n_flagged_after": _figure(kept or state, "n_flagged"),
-                "largest_share": _figure(kept or state, "largest_share"),
-                **as_columns(before, measured),
-                "kish": _figure(kept or state, "kish")["n_eff"],
-                "lineage_kish": _figure(kept or state, "kish")["lineage_n_eff"],
-                "gap": np.nan if after is None else _of(after).gap,
-                "n_at_cap": 0 if after is None else _of(after).n_at_cap,
-            }
-        )
+        shown = {
+            "round": number,
+            "accepted": accepted,
+            "reason": reason,
+            "n_offenders": len(litters),
+            "n_spawned": len(spawned),
+            "n_offspring": 0 if trial is None else len(trial.offspring),
+            "n_candidates": sum(litter.n_candidates for litter in litters),
+            "n_valid": sum(litter.n_valid for litter in litters),
+            "added": 0 if kept is None else _n_units(kept) - _n_units(state),
+            "share_near": np.nan if trial is None else trial.share_near,
+            "n_flagged_before": len(footing.flagged(state.diagnosis)),
+        }
+        progress.rounds.append({**self.figures(kept or state, after, before, measured), **shown})
         for litter in litters:
-            progress.offenders.append(self._row(state, litter, number, accepted, reason))
+            mine = [] if trial is None else trial.offspring["source"] == litter.offender.unit
+            made = int(np.sum(mine))
+            progress.offenders.append(self._row(state, litter, made, number, accepted, reason))
         if kept is not None and trial is not None:
             for row in trial.offspring.to_dict("records"):
                 progress.offspring[row["id"]] = (row["source"], row["fraction"], row["achieved"])
@@ -178,7 +155,7 @@ class Loop:
     def offenders(self, state: State, batch: Sequence[Any]) -> list[Offender]:
         """What is to be known of some flagged units before they are spread."""
         options = self.options
-        worst = worst_of(state.diagnosis).set_index("id")
+        worst = self.yardstick.footing.worst(state.diagnosis).set_index("id")
         frame = self.yardstick.frame(state.survey, state.evaluated)
         cells = CellConditions(
             state.survey,
@@ -193,7 +170,7 @@ class Loop:
         found = []
         for unit in batch:
             row, position = worst.loc[unit], cells.position(unit)
-            held, structure = cells.of(unit, str(row["slice"]), str(row["cell"]))
+            held, structure = cells.of(unit, *map(str, row[["slice", "cell", "metric"]]))
             weight = float(weights[position])
             found.append(
                 Offender(
@@ -231,6 +208,24 @@ class Loop:
             kept.append(offender.unit)
         return kept, "" if kept else "max_added"
 
+    def bred(self, state: State, litters: Sequence[Litter], number: int) -> Spread:
+        """Offspring that together can stand in for their sources, put into a state.
+
+        All candidates of a unit are fitted to what it adds to the targets. Those that hardly have
+        a weight then are unlike it where it matters, and are left out where enough others are.
+        """
+        narrowed = [self.spawner.narrowed(litter) for litter in litters]
+        if any(len(few.rows) < len(all_.rows) for few, all_ in zip(narrowed, litters, strict=True)):
+            wide = self.spread(state, litters, number)
+            ends = np.cumsum([len(litter.rows) for litter in litters])
+            weights = np.asarray(wide.survey.weights)[-ends[-1] :]
+            narrowed = []
+            for litter, part in zip(litters, np.split(weights, ends[:-1]), strict=True):
+                # Of few, none can be spared; of many, the half that matters most suffices.
+                least = np.sort(part)[::-1][: max(litter.offender.k, len(part) // 2)][-1]
+                narrowed.append(self.spawner.narrowed(litter, part >= least))
+        return self.spread(state, narrowed, number)
+
     def spread(self, state: State, litters: Sequence[Litter], number: int) -> Spread:
         """Put offspring into a state; see `spreading.spread`."""
         found = spread(
@@ -248,8 +243,16 @@ class Loop:
         self.was_checked = True
         return found
 
-    def recalibrated(self, trial: Spread) -> State:
+    def recalibrated(self, trial: Spread, before: State | None = None) -> State:
         """Fit the weights of a trial, and measure it.
+
+        Calibration knows nothing of shares: it may put on a record what was taken from another.
+        Where that makes anybody carry too much who did not before, or an origin gain more than a
+        round may cost, these weights are bounded, and all are fitted again.
+
+        Args:
+            trial: Units and their prior weights.
+            before: The state that nobody shall be worse than; None bounds nothing.
 
         Raises:
             InfeasibleTargets: If hard targets cannot hold.
@@ -257,26 +260,61 @@ class Loop:
             NotConverged: If a solve has no certificate.
         """
         yardstick = self.yardstick
-        try:
-            found = yardstick.recalibrated(trial.prior, trial.matrix)
-        except CalibrationError as error:
-            if "no record of positive" in str(error):
-                raise InvalidTargetTable(str(error)) from error
-            raise
-        survey = trial.survey.with_weights(found.weights)
+        tighter = trial.ceilings
+        for _ in range(MOST_PASSES):
+            ceilings = tighter
+            try:
+                found = yardstick.recalibrated(trial.prior, trial.matrix, ceilings)
+            except CalibrationError as error:
+                if "no record of positive" in str(error):
+                    raise InvalidTargetTable(str(error)) from error
+                raise
+            survey = trial.survey.with_weights(found.weights)
+            diagnosis = yardstick.diagnosed(survey, trial.evaluated)
+            if before is None:
+                break
+            reference = self.reference or before
+            tighter = tightened(
+                diagnosis,
+                ceilings,
+                yardstick.footing,
+                before.diagnosis,
+                reference.diagnosis,
+                trial.origins,
+                self.limits.lineage_share,
+            )
+            if tighter is None:
+                break
         return State(
             survey=survey,
             prior=trial.prior,
             matrix=trial.matrix,
             evaluated=trial.evaluated,
-            diagnosis=yardstick.diagnosed(survey, trial.evaluated),
+            diagnosis=diagnosis,
             target_loss=yardstick.target_loss(found.weights, trial.matrix),
             held_out_loss=yardstick.held_out_loss(found.problem),
             recalibration=found,
+            ceilings=ceilings,
         )
 
+    def figures(
+        self, now: State, tried: State | None, before: Measures, after: Measures | None
+    ) -> dict[str, Any]:
+        """Figures of a round: of the state that it ended in, and what it was judged by."""
+        footing = self.yardstick.footing
+        return {
+            "n_flagged_after": len(footing.flagged(now.diagnosis)),
+            "n_flagged_elsewhere": footing.n_elsewhere(now.diagnosis),
+            "largest_share": footing.largest_share(now.diagnosis),
+            **as_columns(before, after),
+            "kish": _figure(now, "kish")["n_eff"],
+            "lineage_kish": _figure(now, "kish")["lineage_n_eff"],
+            "gap": np.nan if tried is None else _of(tried).gap,
+            "n_at_cap": 0 if tried is None else _of(tried).n_at_cap,
+        }
+
     def _row(
-        self, state: State, litter: Litter, number: int, accepted: bool, reason: str
+        self, state: State, litter: Litter, made: int, number: int, accepted: bool, reason: str
     ) -> dict[str, Any]:
         offender = litter.offender
         origin = state.lineage[offender.position]
@@ -289,7 +327,7 @@ class Loop:
             "share": offender.share,
             "weight": offender.weight,
             "k": offender.k,
-            "n_offspring": len(litter.rows),
+            "n_offspring": made,
             "n_candidates": litter.n_candidates,
             "n_valid": litter.n_valid,
             "acceptance_rate": litter.n_valid / max(litter.n_candidates, 1),
@@ -301,6 +339,15 @@ class Loop:
 def with_k(offender: Offender, k: int) -> Offender:
     """The same unit, to be spread over another number of offspring."""
     return replace(offender, k=max(k, LEAST_OFFSPRING))
+
+
+def _parts(units: list[Any], near: Sequence[bool]) -> list[list[Any]]:
+    """A batch that failed, in two: those whose offspring stand in for them well, and the others."""
+    well = [unit for unit, is_near in zip(units, near, strict=False) if is_near]
+    if 0 < len(well) < len(units):
+        return [well, [unit for unit in units if unit not in set(well)]]
+    half = (len(units) + 1) // 2
+    return [units[:half], units[half:]]
 
 
 def _n_units(state: State) -> int:

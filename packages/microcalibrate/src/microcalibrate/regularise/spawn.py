@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from microcalibrate.regularise.choosing import Coordinates, chosen
 from microcalibrate.regularise.codec import Codec
 from microcalibrate.regularise.conditions import FRACTIONS, Offender
 from microcalibrate.regularise.constraints import violations
+from microcalibrate.regularise.litters import Litter
 from microcalibrate.regularise.provenance import SEPARATOR
 from microcalibrate.regularise.slots import Mask, slot_mask
 from microcalibrate.regularise.survey import Survey, select_units
@@ -32,31 +33,6 @@ CANDIDATES_EACH = 3
 MOST_TRIES = 10
 # Fewer offspring than this spread nothing.
 LEAST_OFFSPRING = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Litter:
-    """The offspring of one unit, as slot rows.
-
-    Attributes:
-        offender: The unit that they are made from.
-        rows: Slot rows, one per offspring.
-        fractions: Share of the cells that each was to share with the unit.
-        held: Slot columns that each shares with it, joined by semicolons.
-        achieved: Share of the cells that it does share.
-        n_candidates: How many were drawn.
-        n_valid: How many of these were households that keep to all conditions.
-        reason: Why there are none; empty where there are some.
-    """
-
-    offender: Offender
-    rows: pd.DataFrame
-    fractions: Vector
-    held: tuple[str, ...]
-    achieved: Vector
-    n_candidates: int
-    n_valid: int
-    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +103,34 @@ class Spawner:
         return other
 
     def litters(self, survey: Survey, offenders: Sequence[Offender], round: int) -> list[Litter]:
-        """Offspring for each of some units.
+        """As many offspring as are wanted for each of some units; see `candidates`."""
+        return [self.narrowed(litter) for litter in self.candidates(survey, offenders, round)]
+
+    def narrowed(self, litter: Litter, useful: Mask | None = None) -> Litter:
+        """As many offspring as are wanted, far from each other, of the useful ones if they suffice.
+
+        Args:
+            litter: Candidates.
+            useful: Which of them are, shape `(n_candidates,)`; None is all.
+        """
+        k = litter.offender.k
+        some = np.arange(len(litter.rows))
+        if useful is not None and useful.sum() >= min(k, LEAST_OFFSPRING):
+            some = np.flatnonzero(useful)
+        if len(some) <= k and len(some) == len(litter.rows):
+            return litter
+        places = self.coordinates.of(litter.rows.iloc[some])
+        picked = some[chosen(self.coordinates, places, litter.fractions[some], k)]
+        return replace(
+            litter,
+            rows=litter.rows.iloc[picked].reset_index(drop=True),
+            fractions=litter.fractions[picked],
+            held=tuple(litter.held[place] for place in picked),
+            achieved=litter.achieved[picked],
+        )
+
+    def candidates(self, survey: Survey, offenders: Sequence[Offender], round: int) -> list[Litter]:
+        """Valid candidates for the offspring of each of some units.
 
         Args:
             survey: The survey as it stands.
@@ -339,7 +342,7 @@ class Spawner:
         return keeps
 
     def _litter(self, number: int, offender: Offender, plans: list[_Plan], drawn: _Drawn) -> Litter:
-        """Choose among the candidates of one unit."""
+        """The valid candidates of one unit."""
         mine = np.array([p for p, plan in enumerate(plans) if plan.litter == number])
         must = np.isin(self._names, list(offender.held)) & ~self._is_structure
         # A generator that gives up a condition says so; those that count may not be given up.
@@ -368,18 +371,15 @@ class Spawner:
                 len(valid),
                 reason,
             )
-        places = self.coordinates.scaled(drawn.values[drawn.row_of[valid]])
-        picked = chosen(self.coordinates, places, fractions, offender.k)
-        plan_of = valid[picked]
-        rows = drawn.rows.iloc[drawn.row_of[plan_of]].reset_index(drop=True)
-        shared = drawn.achieved[drawn.row_of[plan_of]]
+        rows = drawn.rows.iloc[drawn.row_of[valid]].reset_index(drop=True)
+        shared = drawn.achieved[drawn.row_of[valid]]
         cells = slot_mask(rows, self._columns) & ~self._is_structure
         return Litter(
             offender,
             rows,
-            fractions[picked],
+            fractions,
             tuple(
-                self._named(plans[place], held) for place, held in zip(plan_of, shared, strict=True)
+                self._named(plans[place], held) for place, held in zip(valid, shared, strict=True)
             ),
             (shared & cells).sum(axis=1) / np.maximum(cells.sum(axis=1), 1),
             n_candidates,

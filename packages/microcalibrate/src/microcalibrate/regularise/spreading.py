@@ -11,16 +11,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from microcalibrate.arrays import Vector
-from microcalibrate.regularise.choosing import shared_weights
+from microcalibrate.regularise.choosing import MOST_UNEVEN, shared_weights
 from microcalibrate.regularise.codec import Codec
 from microcalibrate.regularise.identifiers import Identifiers
+from microcalibrate.regularise.litters import Litter
 from microcalibrate.regularise.provenance import (
     LINEAGE,
     marked,
     without_provenance,
     without_units,
 )
-from microcalibrate.regularise.spawn import Litter
 from microcalibrate.regularise.state import State, Yardstick
 from microcalibrate.regularise.survey import Survey, concatenate, select_units
 from microcalibrate.regularise.target_rows import (
@@ -35,6 +35,9 @@ Mode = Literal["replace", "retain"]
 
 # A target that is missed by no more than this, in scales, counts as met.
 MET = 0.01
+# The heaviest offspring of a unit is to have at most this part of the limit that the unit is above.
+BELOW_LIMIT = 0.9
+LEAST_UNEVEN = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,8 @@ class Spread:
         offspring: A row for each: `id`, `source`, `fraction`, `achieved`.
         share_near: Share of the litters that add to each met target what their source added,
             within 5%.
+        near: Which litters these are.
+        ceilings: Largest weight of each unit, None where there are none.
     """
 
     survey: Survey
@@ -61,6 +66,8 @@ class Spread:
     origins: NDArray[Any]
     offspring: pd.DataFrame
     share_near: float
+    near: tuple[bool, ...] = ()
+    ceilings: Vector | None = None
 
 
 def spread(
@@ -133,7 +140,7 @@ def spread(
         evaluated = evaluated.extended(joined, offspring, kept, check)
 
     n_kept = int((~gone).sum())
-    shares, near = _shares(state, yardstick, sources, matrix, n_kept, of, mode)
+    shares, near = _shares(state, yardstick, litters, matrix, n_kept, of, mode)
     left = 1 / (sizes + 1) if mode == "retain" else np.zeros(len(sizes))
 
     def divided(values: Vector) -> Vector:
@@ -167,13 +174,19 @@ def spread(
             }
         ),
         share_near=float(np.mean(near)),
+        near=tuple(near),
+        ceilings=(
+            None
+            if state.ceilings is None
+            else np.concatenate([state.ceilings[~gone], np.full(len(of), np.inf)])
+        ),
     )
 
 
 def _shares(
     state: State,
     yardstick: Yardstick,
-    sources: NDArray[np.intp],
+    litters: Sequence[Litter],
     matrix: Any,
     n_kept: int,
     of: NDArray[np.intp],
@@ -184,15 +197,32 @@ def _shares(
     errors = np.abs(yardstick.errors(weights, state.matrix))
     tolerances = np.nan_to_num(yardstick.targets.tolerances, nan=0.0)
     met = errors <= np.maximum(tolerances, MET)
+    everything = np.ones(len(met), dtype=np.bool_)
+    limit = BELOW_LIMIT * float(yardstick.diagnosing["threshold"])
     shares, near = np.zeros(len(of)), []
-    for number, source in enumerate(sources):
+    for number, litter in enumerate(litters):
+        source = litter.offender.position
         mine = np.flatnonzero(of == number)
         given = len(mine) / (len(mine) + 1) if mode == "retain" else 1.0
         own = state.matrix[[source]]
         own = own.toarray()[0] if hasattr(own, "toarray") else np.asarray(own)[0]
-        found, is_near = shared_weights(
-            float(weights[source]), matrix[n_kept + mine], own, met, yardstick.targets.scales
-        )
+        even_share = given * litter.offender.share / len(mine)
+        uneven = float(np.clip(limit / max(even_share, 1e-300), LEAST_UNEVEN, MOST_UNEVEN))
+
+        def handed_down(counting: Any) -> tuple[Vector, bool]:
+            return shared_weights(
+                float(weights[source]),  # noqa: B023 -- called in this turn of the loop
+                matrix[n_kept + mine],  # noqa: B023
+                own,  # noqa: B023
+                counting,
+                yardstick.targets.scales,
+                uneven,  # noqa: B023
+            )
+
+        # Targets that are missed stay as they are too, where that does not cost those that are met.
+        found, is_near = handed_down(everything)
+        if not is_near and not met.all():
+            found, is_near = handed_down(met)
         shares[mine] = found * (given / found.sum())
         near.append(is_near)
     return shares, near

@@ -47,12 +47,12 @@ def stability(loop: Loop, start: State, spread_units: dict[Any, int], n_seeds: i
         spawner = loop.spawner.with_seed(int(stream.generate_state(1)[0]))
         again = replace(loop, spawner=spawner, yardstick=yardstick, was_checked=True)
         litters = [
-            litter for litter in spawner.litters(start.survey, offenders, 1) if not litter.reason
+            litter for litter in spawner.candidates(start.survey, offenders, 1) if not litter.reason
         ]
         if not litters:
             continue
         try:
-            state = again.recalibrated(again.spread(start, litters, 1))
+            state = again.recalibrated(again.bred(start, litters, 1))
         except (InfeasibleTargets, InvalidTargetTable, NotConverged):
             # Such a seed would have been rolled back; the number of those that count is given.
             continue

@@ -15,6 +15,7 @@ from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.evaluation.folds import without_targets
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.acceptance import Measures
+from microcalibrate.regularise.footing import Footing
 from microcalibrate.regularise.provenance import LINEAGE
 from microcalibrate.regularise.recalibration import (
     Recalibration,
@@ -38,6 +39,8 @@ class State:
         target_loss: Mean squared relative error of the targets.
         held_out_loss: That of targets in weights that they were held out of; NaN where none is.
         recalibration: The solve that gave the weights; None for weights as they came.
+        ceilings: Largest weight of each unit, above which it would carry too much; infinite where
+            none was needed, None where there are none.
     """
 
     survey: Survey
@@ -48,6 +51,7 @@ class State:
     target_loss: float
     held_out_loss: float
     recalibration: Recalibration | None = None
+    ceilings: Vector | None = None
 
     @property
     def weights(self) -> Vector:
@@ -59,23 +63,22 @@ class State:
         """Origin of each unit, shape `(n_units,)`."""
         return np.asarray(self.survey.tables[self.survey.unit][LINEAGE].to_numpy())
 
-    def measures(self, units: Any, origins: Any) -> Measures:
+    def measures(self, units: Any, origins: Any, footing: Footing) -> Measures:
         """Figures that rounds are judged by.
 
         Args:
             units: Ids of the records of the batch.
             origins: Their origins.
+            footing: Statistics in which shares count.
         """
         records = self.diagnosis.records
-        of_batch = records[records["id"].isin(units)]
-        largest = np.maximum(of_batch["share"], of_batch["reform_max_share"])
         of_origins = records.loc[records["lineage"].isin(origins), "lineage_share"]
         return Measures(
             target_loss=self.target_loss,
             held_out_loss=self.held_out_loss,
-            batch_share=float(largest.max()) if len(largest) else 0.0,
+            batch_share=footing.largest_share(self.diagnosis, units),
             batch_lineage_share=float(of_origins.max()) if len(of_origins) else 0.0,
-            lineage_share=float(self.diagnosis.summary_figures["largest_lineage_share"]),
+            lineage_share=footing.largest_lineage_share(self.diagnosis),
         )
 
 
@@ -90,6 +93,7 @@ class Yardstick:
         folds: Positions of the targets that are held out together.
         entropy_lambda: Price of entropy.
         cap: Largest weight, or None.
+        footing: Statistics and limits of the survey as it came.
     """
 
     surface: Surface
@@ -98,6 +102,7 @@ class Yardstick:
     folds: tuple[Any, ...]
     entropy_lambda: float
     cap: float | None
+    footing: Footing
 
     def frame(self, survey: Survey, evaluated: Evaluated | None) -> Frame:
         """Tables with the columns of a user's model."""
@@ -115,7 +120,9 @@ class Yardstick:
             **self.diagnosing,
         )
 
-    def recalibrated(self, prior: Vector, matrix: Any) -> Recalibration:
+    def recalibrated(
+        self, prior: Vector, matrix: Any, ceilings: Vector | None = None
+    ) -> Recalibration:
         """Weights from all targets.
 
         Raises:
@@ -134,6 +141,7 @@ class Yardstick:
             scales=targets.scales,
             entropy_lambda=self.entropy_lambda,
             cap=self.cap,
+            ceilings=ceilings,
         )
 
     def held_out_loss(self, problem: Problem) -> float:

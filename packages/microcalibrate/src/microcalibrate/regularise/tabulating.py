@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from microcalibrate.regularise.history import Progress
 from microcalibrate.regularise.provenance import (
     BACKEND,
     CONDITIONED,
@@ -14,14 +15,14 @@ from microcalibrate.regularise.provenance import (
     ROUND,
     SYNTHETIC,
 )
-from microcalibrate.regularise.rounds import Progress
 from microcalibrate.regularise.state import State, Yardstick
 
 ROUND_TYPES = {
     "round": "int64", "accepted": "bool", "reason": "str", "n_offenders": "int64",
     "n_spawned": "int64", "n_offspring": "int64", "n_candidates": "int64", "n_valid": "int64",
     "added": "int64", "share_near": "float64", "n_flagged_before": "int64",
-    "n_flagged_after": "int64", "largest_share": "float64", "target_loss_before": "float64",
+    "n_flagged_after": "int64", "n_flagged_elsewhere": "int64",
+    "largest_share": "float64", "target_loss_before": "float64",
     "target_loss_after": "float64", "held_out_loss_before": "float64",
     "held_out_loss_after": "float64", "batch_share_before": "float64",
     "batch_share_after": "float64", "batch_lineage_share_before": "float64",
@@ -41,6 +42,11 @@ def rounds_table(progress: Progress) -> pd.DataFrame:
     """One row per round, with its seconds."""
     table = _typed(progress.rounds, ROUND_TYPES, None)
     return table.assign(seconds=np.asarray(progress.seconds, dtype=np.float64))
+
+
+def comparison_table(row: dict[str, Any] | None) -> pd.DataFrame:
+    """The row of recalibration alone, in the columns of the rounds but for its seconds."""
+    return _typed([] if row is None else [row], ROUND_TYPES, None)
 
 
 def offenders_table(progress: Progress, ids: pd.Series[Any]) -> pd.DataFrame:
@@ -115,6 +121,7 @@ def units_table(state: State, original: pd.DataFrame) -> pd.DataFrame:
             "original_weight": former.reindex(ids).to_numpy(),
             "prior": state.prior,
             "weight": state.weights,
+            "ceiling": np.full(len(ids), np.inf) if state.ceilings is None else state.ceilings,
         }
     )
 

@@ -117,7 +117,8 @@ def headline(diagnosis: Diagnosis) -> str:
     """What was found, in one line."""
     flagged, units = len(diagnosis.flagged), len(diagnosis.records)
     unit = diagnosis.settings["unit"]
-    what = f"{units:,} {unit} record{'s' if units != 1 else ''}"
+    word = "record" if unit == "record" else f"{unit} record"
+    what = f"{units:,} {word}{'s' if units != 1 else ''}"
     return f"{flagged:,} of {what} carr{'y' if flagged != 1 else 'ies'} too much"
 
 
@@ -210,7 +211,7 @@ def thin_cells(diagnosis: Diagnosis) -> list[Part]:
             f"{row['n']:,}",
             amount(row["effective"]),
             percent(row["largest_share"]),
-            row["largest_id"],
+            row["largest_id"] or "–",
         ]
         for row in thin.head(MOST_THIN).to_dict("records")
     ]

@@ -81,7 +81,7 @@ def write_regularise_report(result: RegulariseResult, path: str | Path) -> Path:
 def render(result: RegulariseResult) -> str:
     """The page as text; see `write_regularise_report`."""
     first, *others = [line.strip() for line in result.summary().splitlines() if line.strip()]
-    is_good = result.status in ("improved", "nothing_flagged")
+    is_good = result.status in ("improved", "recalibrated", "nothing_flagged")
     lead: list[Part] = [Verdict(first, about_offspring(result), is_good)]
     lead += [Sentences(others)] if others else []
     sections = [

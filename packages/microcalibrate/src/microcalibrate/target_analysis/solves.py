@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.engine.distances import Distance, distance_named
-from microcalibrate.engine.dual_newton import DualNewton
-from microcalibrate.engine.program import NO_IMPORTANCE, Program, program_of
+from microcalibrate.engine.program import Program, program_of
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
 from microcalibrate.problem import Problem
@@ -24,11 +23,6 @@ Mask = NDArray[np.bool_]
 
 # A result belongs to a problem when its prices explain its errors to this, relative.
 SAME_PROBLEM = 1e-3
-# A solve that starts from the optimum of nearly the same problem: when it has arrived, when it is
-# given up, and how far exact targets may then be missed, in scales.
-WARM_TOLERANCE = 1e-8
-MOST_WARM_STEPS = 12
-WARM_RESIDUAL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,23 +76,27 @@ class Solver:
         """Price of distance: 1 where no soft target counts, also when hard ones were dropped."""
         return self.closeness if problem.importances.any() else 1.0
 
-    def solution(self, problem: Problem) -> Solution:
-        """Solve a problem.
+    def solution(self, problem: Problem, start_prices: Vector | None = None) -> Solution:
+        """Solve a problem, from the prices of a nearby one where these are known.
 
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
             KeyboardInterrupt: If Ctrl-C ended the solve: half an analysis is none.
         """
-        price = self.price_for(problem)
-        solved = solve(problem, self.distance, closeness=price, max_iter=self.max_iter)
-        return solved.unless_cancelled()
+        return solve(
+            problem,
+            self.distance,
+            closeness=self.price_for(problem),
+            max_iter=self.max_iter,
+            start_prices=start_prices,
+        ).unless_cancelled()
 
     def program(self, problem: Problem) -> tuple[Program, Mask]:
         """The program of a problem, and the mask `(n_records,)` of its free records."""
         program, free, _ = program_of(problem, self.distance, self.price_for(problem))
         return program, free
 
-    def feasible(self, problem: Problem) -> tuple[Optimum, str]:
+    def feasible(self, problem: Problem, start_prices: Vector | None = None) -> tuple[Optimum, str]:
         """Solve a problem, or, where its hard targets cannot all hold, its soft form.
 
         Returns:
@@ -106,7 +104,7 @@ class Solver:
         """
         why = ""
         try:
-            solution = self.solution(problem)
+            solution = self.solution(problem, start_prices)
         except InfeasibleTargets as error:
             problem, why = all_soft(problem), str(error)
             solution = self.solution(problem)
@@ -116,40 +114,16 @@ class Solver:
     def dropping(self, at: Optimum, dropped: Mask, sensitivity: Sensitivity) -> Optimum:
         """Solve a problem without some of its targets, from its optimum with all of them.
 
-        Newton steps on the prices start where the sensitivity says that these go, and mostly end
-        after two or three. Where they do not arrive, all is solved afresh.
+        The solve starts where the sensitivity says that the prices go, and mostly ends after two
+        or three steps.
 
         Args:
             at: The optimum with all targets.
             dropped: Which targets to leave out, shape `(n_targets,)`.
             sensitivity: At that optimum.
         """
-        changed = without(at.problem, dropped)
-        same_cost = bool(changed.importances.any()) == bool(at.problem.importances.any())
-        if at.program.has_slack or not same_cost:
-            return self.feasible(changed)[0]
-        compliance = np.where(dropped, NO_IMPORTANCE, at.program.compliance)
-        program = replace(at.program, compliance=compliance)
-        newton = _arrived(program, sensitivity.prices_without(dropped))
-        if newton is None:
-            return self.feasible(changed)[0]
-        ratio = at.ratio.copy()
-        ratio[at.free] = newton.x
-        gap = newton.gap() / max(abs(program.objective(newton.x, newton.errors)), 1e-16)
-        return Optimum(changed, program, at.free, newton.prices, ratio, gap)
-
-
-def _arrived(program: Program, prices: Vector) -> DualNewton | None:
-    """Newton steps on the prices from given ones, to the optimum; None if they do not get there."""
-    newton = DualNewton(program, prices)
-    for _ in range(MOST_WARM_STEPS):
-        loss = program.objective(newton.x, newton.errors)
-        residual = np.abs(newton.errors[program.is_hard]).max(initial=0.0)
-        if newton.gap() <= WARM_TOLERANCE * abs(loss) and residual <= WARM_RESIDUAL:
-            return newton
-        if not newton.step():
-            return None
-    return None
+        start = sensitivity.prices_without(dropped)
+        return self.feasible(without(at.problem, dropped), start)[0]
 
 
 def all_soft(problem: Problem) -> Problem:

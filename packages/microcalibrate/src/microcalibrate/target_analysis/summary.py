@@ -54,12 +54,16 @@ def summary_of(found: TargetAnalysis, n_targets: int) -> str:
         lines.append(f"Figures are rough: the solve ended at a relative gap of {found.gap:.1e}.")
     lines += _whereabouts(found)
     lines += _troubles(found, n_targets)
-    for kind, what in ((REDUNDANT, "follow from others"), (THIN, "rest on few records")):
+    for kind, one, more_of_them in (
+        (REDUNDANT, "follows from others", "follow from others"),
+        (THIN, "rests on few records", "rest on few records"),
+    ):
         names = list(table.name[table.kind == kind])
         if names:
             listed = ", ".join(f"'{name}'" for name in names[:MOST_HARMLESS])
             left = len(names) - MOST_HARMLESS
             more = f" and {left:,} more" if left > 0 else ""
+            what = one if len(names) == 1 else more_of_them
             lines.append(f"{len(names):,} {what}: {listed}{more}.")
     return "\n".join(lines)
 
