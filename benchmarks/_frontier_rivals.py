@@ -5,6 +5,8 @@ solution, until it keeps from k to 10% more than k records (or, where the path i
 twelve runs do not get there, as few above k as any of them); the k of largest weight stay.
 """
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import scipy.sparse as sp
 from _adam import descend
@@ -17,7 +19,7 @@ SURPLUS = 0.10
 MOST_RUNS = 12
 
 
-class PenaltyPath:
+class PenaltyPath(ABC):
     """Answers of a penalised method by penalty, and the search for one of about k records.
 
     Args:
@@ -28,9 +30,9 @@ class PenaltyPath:
         self._first = first
         self._answers: dict[float, tuple[int, Vector]] = {}
 
+    @abstractmethod
     def weights_at(self, penalty: float) -> Vector:
         """Weights of all records at one penalty, shape `(n_records,)`, zero where dropped."""
-        raise NotImplementedError
 
     def draw(self, records: int) -> Draw:
         """The k records of largest weight at a penalty that keeps a few more than k.
