@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from microcalibrate.engine.solving import Step
+if TYPE_CHECKING:
+    from microcalibrate.engine.solving import Step
 
 
 class ProgressBar:
