@@ -84,6 +84,13 @@ def taxcalc(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Journeys through the page in a real browser; skipped where there is no Chromium."""
+    install(session, *BOTH, *TEST_TOOLS, "selenium")
+    session.run("pytest", "tests/browser", *session.posargs)
+
+
+@nox.session
 def sdv(session: nox.Session) -> None:
     """The adapter for sdv, apart from all others: its licence and its pandas are its own."""
     extras = "packages/microcalibrate[all,sdv]"
