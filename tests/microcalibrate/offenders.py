@@ -37,6 +37,9 @@ def with_weights(survey: Survey, weights: Any, base: Any) -> Survey:
 
 
 SEEDS = tuple(range(10))
+"""Seeds that were looked at while the code was written."""
+UNUSED_SEEDS = tuple(range(100, 110))
+"""Seeds that were declared before they were run, and not used while the code was written."""
 DESIGNS = ("planted", "calibrated", "drifted")
 """How five of 600 households come to stand for 40 times as many as the others:
 
@@ -45,7 +48,7 @@ DESIGNS = ("planted", "calibrated", "drifted")
   had to raise a few; base weights are even;
 - drifted: only weights in use are so; base weights are even, and so is the population.
 
-Targets are population totals with a noise of 5%. Seeds 0 to 9 are those that are reported.
+Targets are population totals with a noise of 5%.
 """
 
 
