@@ -226,9 +226,9 @@ def render_page(title: str, lead: Sequence[Part], sections: Sequence[Section]) -
         title=_escape(title),
         style=_STYLE.substitute(
             font=FONT,
-            caution=BEFORE,
-            light=_colours(lambda colour: colour),
-            dark=_colours(lambda colour: DARK[colour]),
+            parts=PART_STYLE,
+            light=colours(lambda colour: colour),
+            dark=colours(lambda colour: DARK.get(colour, colour)),
         ),
         body="\n".join(body),
         plotly=load_plotly().offline.get_plotlyjs(),
@@ -266,10 +266,60 @@ def _script_json(value: Any) -> str:
     return written.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _colours(themed: Callable[[str], str]) -> str:
-    names = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER, "accent": AFTER}
+def colours(themed: Callable[[str], str]) -> str:
+    """Colours as variables of a style sheet.
+
+    Args:
+        themed: From a colour of the palette to the one that stands for it.
+    """
+    names = {
+        "ink": INK,
+        "muted": MUTED,
+        "grid": GRID,
+        "paper": PAPER,
+        "accent": AFTER,
+        "caution": BEFORE,
+    }
     return "".join(f"--{name}:{themed(colour)};" for name, colour in names.items())
 
+
+PART_STYLE = """
+.note, small { color: var(--muted); }
+.said { margin: 12px 0; max-width: 76ch; padding-left: 22px; }
+.said li { margin: 4px 0; }
+.status { border-left: 4px solid var(--accent); padding: 2px 0 2px 14px; }
+.status.caution { border-left-color: var(--caution); border-left-style: double; }
+.tiles { list-style: none; display: grid; gap: 12px; padding: 0; margin: 28px 0;
+  grid-template-columns: repeat(4, 1fr); }
+.tiles li { border: 1px solid var(--grid); border-radius: 8px; padding: 14px 16px; }
+.tiles strong { display: block; font-size: 26px; line-height: 1.2; }
+.tiles span, .tiles small { display: block; }
+.wide { overflow-x: auto; }
+.wide table { border-collapse: collapse; width: 100%; font-size: 14px; }
+.wide th, .wide td { text-align: left; vertical-align: top; padding: 7px 10px;
+  border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
+.wide th { color: var(--muted); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
+.wide th:first-child, .wide td:first-child { padding-left: 0; min-width: 190px; }
+.wide .short th:first-child, .wide .short td:first-child { min-width: 0; white-space: nowrap; }
+.wide .words { min-width: 130px; }
+.wide .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.wide th.number { white-space: normal; }
+.columns { display: grid; gap: 32px; grid-template-columns: 2fr 1fr 1fr; font-size: 14px; }
+.listing { columns: 2; column-gap: 32px; font-size: 14px; }
+.listing div { break-inside: avoid; }
+dl { margin: 0; }
+dl div { display: flex; justify-content: space-between; gap: 16px; padding: 4px 0;
+  border-bottom: 1px solid var(--grid); }
+dt { color: var(--muted); }
+dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+@media (max-width: 860px) {
+  .wide th, .wide td { padding: 7px 5px; font-size: 13px; }
+  .tiles { grid-template-columns: repeat(2, 1fr); }
+  .columns { grid-template-columns: 1fr; }
+  .listing { columns: 1; }
+}
+"""
+"""Look of the parts, wherever they stand; colours are the variables of `colours`."""
 
 _STYLE = Template("""
 :root { color-scheme: light dark; $light }
@@ -281,42 +331,9 @@ main { max-width: 1080px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 28px; line-height: 1.25; margin: 0 0 12px; overflow-wrap: anywhere; }
 h2 { font-size: 20px; margin: 48px 0 12px; padding-top: 20px; border-top: 1px solid var(--grid); }
 h3 { font-size: 16px; margin: 0 0 8px; }
-p, .said { margin: 12px 0; max-width: 76ch; }
-.said { padding-left: 22px; }
-.said li { margin: 4px 0; }
-.note, small { color: var(--muted); }
-.status { border-left: 4px solid var(--accent); padding: 2px 0 2px 14px; }
-.status.caution { border-left-color: $caution; border-left-style: double; }
-.tiles { list-style: none; display: grid; gap: 12px; padding: 0; margin: 28px 0;
-  grid-template-columns: repeat(4, 1fr); }
-.tiles li { border: 1px solid var(--grid); border-radius: 8px; padding: 14px 16px; }
-.tiles strong { display: block; font-size: 26px; line-height: 1.2; }
-.tiles span, .tiles small { display: block; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { text-align: left; vertical-align: top; padding: 7px 10px;
-  border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
-th { color: var(--muted); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
-th:first-child, td:first-child { padding-left: 0; min-width: 190px; }
-.short th:first-child, .short td:first-child { min-width: 0; white-space: nowrap; }
-.words { min-width: 130px; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th.number { white-space: normal; }
+p { margin: 12px 0; max-width: 76ch; }
 .figure { margin: 20px 0; width: 100%; break-inside: avoid; }
-.columns { display: grid; gap: 32px; grid-template-columns: 2fr 1fr 1fr; font-size: 14px; }
-.listing { columns: 2; column-gap: 32px; font-size: 14px; }
-.listing div { break-inside: avoid; }
-dl { margin: 0; }
-dl div { display: flex; justify-content: space-between; gap: 16px; padding: 4px 0;
-  border-bottom: 1px solid var(--grid); }
-dt { color: var(--muted); }
-dd { margin: 0; text-align: right; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-@media (max-width: 860px) {
-  th, td { padding: 7px 5px; font-size: 13px; }
-  .tiles { grid-template-columns: repeat(2, 1fr); }
-  .columns { grid-template-columns: 1fr; }
-  .listing { columns: 1; }
-}
+$parts
 @media print {
   .modebar { display: none !important; }
   main { max-width: none; padding: 0; }
