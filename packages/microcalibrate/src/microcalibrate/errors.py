@@ -129,3 +129,15 @@ class NotConverged(CalibrationError):
     def __init__(self, message: str, *, result: Any = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class NotALog(UnreadableFile):
+    """A file or folder is no log of a calibration: it lacks the columns of one."""
+
+
+class TruncatedFile(UnreadableFile):
+    """A file ends before what it should hold does."""
+
+
+class InvalidDesign(InvalidProblem):
+    """Strata, sampling units and finite populations contradict each other, or the records."""
