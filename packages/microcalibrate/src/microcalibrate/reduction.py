@@ -37,7 +37,7 @@ def draw_records(
     weights = _with_enough(problem, dense_weights, budget)
     if settings.selection != SAMPLED_GATES:
         return SELECTIONS[settings.selection](problem, weights, budget, settings.seed)
-    from microcalibrate.selection.sampled_gates import sampled_gates
+    from microcalibrate.selection.sampled_gates import PASSES, sampled_gates
 
     return sampled_gates(
         problem,
@@ -46,7 +46,7 @@ def draw_records(
         settings.seed,
         temperature=settings.temperature,
         device=settings.device,
-        progress=bar.show_pass,
+        progress=lambda number, loss: bar.show_pass(number, loss, PASSES),
     )
 
 
@@ -70,23 +70,8 @@ def refit_records(
         InfeasibleTargets: If exact or banded targets cannot all hold on these records.
     """
     kept = draw.record_index
-    # Bounds on the ratio to a design weight count from that of the record's whole stratum:
-    # d / pi. The refit works on the ratio to its own start.
-    probability = np.maximum(draw.probabilities[kept], 1e-12)
-    stratum_weight = problem.design_weights[kept] / probability
-    unit = stratum_weight / draw.start_weights
-    upper = problem.max_ratio[kept] * unit
-    lower = np.minimum(np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR), upper)
-    rows = problem.estimate_matrix[kept]
-    survivors = dataclasses.replace(
-        problem,
-        design_weights=draw.start_weights,
-        estimate_matrix=sp.csr_array(rows) if is_sparse(rows) else rows,
-        min_ratio=lower,
-        max_ratio=upper,
-    )
     solution = solve(
-        survivors,
+        survivors_of(problem, draw),
         settings.distance,
         closeness=settings.refit_closeness,
         max_iter=max_iter,
@@ -96,6 +81,26 @@ def refit_records(
     weights = np.zeros(problem.n_records)
     weights[kept] = solution.ratio * draw.start_weights
     return solution, weights
+
+
+def survivors_of(problem: Problem, draw: Draw) -> Problem:
+    """The problem of the refit: the survivors, from where the draw starts them."""
+    kept = draw.record_index
+    # Bounds on the ratio to a design weight count from that of the record's whole stratum:
+    # d / pi. The refit works on the ratio to its own start.
+    probability = np.maximum(draw.probabilities[kept], 1e-12)
+    stratum_weight = problem.design_weights[kept] / probability
+    unit = stratum_weight / draw.start_weights
+    upper = problem.max_ratio[kept] * unit
+    lower = np.minimum(np.maximum(problem.min_ratio[kept] * unit, LEAST_SURVIVOR), upper)
+    rows = problem.estimate_matrix[kept]
+    return dataclasses.replace(
+        problem,
+        design_weights=draw.start_weights,
+        estimate_matrix=sp.csr_array(rows) if is_sparse(rows) else rows,
+        min_ratio=lower,
+        max_ratio=upper,
+    )
 
 
 def _with_enough(problem: Problem, weights: Vector, budget: Budget) -> Vector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -67,14 +68,27 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  (its callback prints it)
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    progress_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append progress to this file, a line of JSON each; a file named cancel beside it "
+            "ends the command as Ctrl-C does, and so does SIGTERM.",
+        ),
+    ] = None,
 ) -> None:
     """Take the options that come before a command."""
+    if progress_file is not None:
+        from microcalibrate.cli.progress_file import writing_progress
+
+        context.with_resource(writing_progress(progress_file))
 
 
 # --- What commands say ----------------------------------------------------------------------------

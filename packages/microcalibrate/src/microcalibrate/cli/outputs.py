@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from microcalibrate.cli.app import REPORT_NAME
+from microcalibrate.progress import WRITING, tell
 
 
 class Outcome(Protocol):
@@ -27,6 +28,7 @@ def write_run(result: Outcome, folder: Path, with_report: bool) -> None:
     """Write the files of a result, and its report beside them, whole or not at all."""
     from microcalibrate.atomic import run_folder
 
+    tell(WRITING, 0, None, "files", {})
     with run_folder(folder) as unfinished:
         result.save(unfinished)
         if with_report:

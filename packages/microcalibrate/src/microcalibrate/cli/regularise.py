@@ -23,6 +23,7 @@ from microcalibrate.cli.options import (
     Tables,
     Threshold,
 )
+from microcalibrate.progress import WRITING, tell
 
 if TYPE_CHECKING:
     from microcalibrate.regularise.result import RegulariseResult
@@ -204,6 +205,7 @@ def write_regularised(
     """Write a regularisation, its tables in the format that the data came in."""
     from microcalibrate.atomic import run_folder
 
+    tell(WRITING, 0, None, "files", {})
     with run_folder(folder) as unfinished:
         result.save(unfinished, format=table_format)
         if report:

@@ -12,6 +12,7 @@ from microcalibrate.cli.app import POOR_MODEL, complain, say
 from microcalibrate.cli.inputs import check_out, given
 from microcalibrate.cli.options import Out, Quiet, Report, SchemaFile, Tables
 from microcalibrate.cli.outputs import write_run
+from microcalibrate.progress import Bar
 
 
 def train(
@@ -44,7 +45,7 @@ def train(
     from microcalibrate.regularise.trained import train_model
 
     survey = read_survey(data, schema)
-    with epochs_bar(quiet) as told:
+    with epochs_bar(quiet, epochs) as told:
         model = train_model(
             survey,
             backend,
@@ -67,17 +68,15 @@ def train(
 
 
 @contextmanager
-def epochs_bar(quiet: bool) -> Iterator[Callable[[int, float], None] | None]:
+def epochs_bar(quiet: bool, most: int | None = None) -> Iterator[Callable[[int, float], None]]:
     """A bar of the epochs of a training on a terminal, with the loss on rows held out."""
-    if quiet:
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(desc="training", unit=" epochs", disable=None, leave=False) as bar:
-
-        def told(epoch: int, loss: float) -> None:
-            bar.set_postfix_str(f"held-out loss {loss:.3f}", refresh=False)
-            bar.update(epoch - bar.n if epoch > bar.n else 1)
-
-        yield told
+    bar = Bar(
+        False if quiet else None,
+        "training",
+        "epochs",
+        total=most,
+        formats={"held_out_loss": ".3f"},
+        leave=False,
+    )
+    with bar:
+        yield lambda epoch, loss: bar.to(epoch, held_out_loss=loss)

@@ -36,6 +36,7 @@ from microcalibrate.diagnostics.tabulating import (
     summary_figures,
 )
 from microcalibrate.errors import InvalidOption, InvalidSurface
+from microcalibrate.progress import Bar
 from microcalibrate.result import installed_versions
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ def diagnose(
     first_statistic = sum(len(table) for table in baseline.cells)
     if listed:
         place.prepare_reforms()
-    for outcome in _bar(_scenarios(place, listed, on_error, n_workers), len(listed), progress):
+    scenarios = _scenarios(place, listed, on_error, n_workers)
+    for outcome in _counted(scenarios, len(listed), progress):
         tracker = outcome.tracker
         if tracker is not None:
             above += tracker.n_influential > 0
@@ -268,14 +270,14 @@ def _scenarios(
             yield from pool.map(lambda reform: place.reform(reform, on_error), some)
 
 
-def _bar(outcomes: Iterator[Scenario], n: int, progress: bool | None) -> Iterator[Scenario]:
-    if n == 0 or progress is False:
-        yield from outcomes
+def _counted(outcomes: Iterator[Scenario], n: int, progress: bool | None) -> Iterator[Scenario]:
+    """The same outcomes, shown and told as they come."""
+    if n == 0:
         return
-    from tqdm import tqdm
-
-    disable = None if progress is None else not progress
-    yield from tqdm(outcomes, total=n, desc="reforms", unit=" reforms", disable=disable)
+    with Bar(progress, "reforms", "reforms", total=n) as bar:
+        for outcome in outcomes:
+            bar.advance()
+            yield outcome
 
 
 def _unit_totals(place: Workplace) -> list[Vector]:

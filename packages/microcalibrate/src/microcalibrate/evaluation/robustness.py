@@ -38,7 +38,7 @@ from microcalibrate.evaluation.tables import (
     robustness_figures,
 )
 from microcalibrate.problem import Problem
-from microcalibrate.progress import ProgressBar
+from microcalibrate.progress import Bar, ProgressBar
 from microcalibrate.result import Status
 
 if TYPE_CHECKING:
@@ -149,9 +149,18 @@ def evaluate_robustness(
 
     with ProgressBar(progress) as bar:
         shared: dict[str, Any] = {"max_iter": max_iter, "bar": bar, **engine}
-        whole = plan.run(FoldSolve(problem, np.array([], dtype=np.int64), **shared))
-        parts = [plan.run(solved) for solved in solve_folds(problem, folds, **shared)]
-        boot = [plan.replicate(problem, number + 1, **shared) for number in range(replicates)]
+        # The bar shows the engine's steps; whoever listens hears of whole runs, too.
+        runs = Bar(False, "folds", "runs", total=1 + len(folds) + replicates)
+        with runs:
+            whole = plan.run(FoldSolve(problem, np.array([], dtype=np.int64), **shared))
+            runs.advance()
+            parts, boot = [], []
+            for solved in solve_folds(problem, folds, **shared):
+                parts.append(plan.run(solved))
+                runs.advance()
+            for number in range(replicates):
+                boot.append(plan.replicate(problem, number + 1, **shared))
+                runs.advance()
     _warn_of_open_ends([whole, *parts])
 
     tables = {

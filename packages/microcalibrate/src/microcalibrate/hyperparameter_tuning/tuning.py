@@ -10,8 +10,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.calibration import NotConvergedWarning
@@ -53,6 +53,7 @@ from microcalibrate.hyperparameter_tuning.workers import (
     run_workers,
     save_problem,
 )
+from microcalibrate.progress import Bar
 from microcalibrate.result import Status
 
 if TYPE_CHECKING:
@@ -213,20 +214,30 @@ def tune_hyperparameters(
         where = folder / "study.journal" if n_jobs > 1 and storage is None else storage
         with working_storage(where) as opened:
             study = open_study(opened, study_name, directions, about)
-            with _Bar(study, plan, progress) as bar:
-                if n_jobs > 1:
-                    save_problem(problem, folds, folder)
-                    threads = max(1, cores() // n_jobs)
-                    job = Job(temporary, where, study_name, plan, deadline, threads)
-                    status = run_workers(job, n_jobs, len(folds), bar.show)
-                    Watch().fail_abandoned(study)
-                else:
-                    limits = Limits(deadline, storage is not None, after_trial=bar.show)
-                    try:
-                        status = run_trials(study, FoldSolves(problem, folds, plan), plan, limits)
-                    except KeyboardInterrupt:
-                        status = CANCELLED
-                bar.show()
+            bar = Bar(
+                progress,
+                "trials",
+                "trials",
+                total=plan.n_trials,
+                label="tuning",
+                formats={"best": ".4f", "records": ",.0f"},
+            )
+            show = partial(_told, bar, study)
+            with bar:
+                try:
+                    if n_jobs > 1:
+                        save_problem(problem, folds, folder)
+                        threads = max(1, cores() // n_jobs)
+                        job = Job(temporary, where, study_name, plan, deadline, threads)
+                        status = run_workers(job, n_jobs, len(folds), show)
+                        Watch().fail_abandoned(study)
+                    else:
+                        limits = Limits(deadline, storage is not None, after_trial=show)
+                        solves = FoldSolves(problem, folds, plan)
+                        status = run_trials(study, solves, plan, limits)
+                    show()
+                except KeyboardInterrupt:
+                    status = CANCELLED
             if status == CANCELLED and not _finished(study):
                 raise KeyboardInterrupt
             if where is not storage:
@@ -268,37 +279,15 @@ def _warn_of_open_ends(result: TuningResult) -> None:
         )
 
 
-class _Bar:
-    """A bar with the trials done, and the best of them."""
-
-    def __init__(self, study: Study, plan: Plan, wanted: bool | None) -> None:
-        self._study = study
-        self._plan = plan
-        self._disable = None if wanted is None else not wanted
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=self._plan.n_trials, unit=" trials", desc="tuning", disable=self._disable
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: Any, where: TracebackType | None
-    ) -> None:
-        self._bar.close()
-
-    def show(self) -> None:
-        """Count the trials of all workers."""
-        if self._bar.disable:
-            return
-        finished = _finished(self._study)
-        pruned = [t for t in self._study.get_trials(deepcopy=False) if t.state.name == "PRUNED"]
-        self._bar.n = len(finished) + len(pruned)
-        if finished:
-            best = min(finished, key=lambda trial: trial.values[0])
-            records = aggregated(best.user_attrs["records"], "mean")
-            self._bar.set_postfix({"best": f"{best.values[0]:.4f}", "records": f"{records:,.0f}"})
-        self._bar.refresh()
+def _told(bar: Bar, study: Study) -> None:
+    """Show the trials of all workers, and the best of them."""
+    if not bar.is_watched:
+        return
+    finished = _finished(study)
+    pruned = [t for t in study.get_trials(deepcopy=False) if t.state.name == "PRUNED"]
+    figures = {}
+    if finished:
+        best = min(finished, key=lambda trial: trial.values[0])
+        records = aggregated(best.user_attrs["records"], "mean")
+        figures = {"best": best.values[0], "records": records}
+    bar.to(len(finished) + len(pruned), **figures)

@@ -16,6 +16,7 @@ from microcalibrate.diagnostics import Surface, default_surface
 from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.errors import InvalidOption
 from microcalibrate.problem import Problem
+from microcalibrate.progress import Bar
 from microcalibrate.regularise.acceptance import Limits
 from microcalibrate.regularise.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from microcalibrate.regularise.codec import Codec
@@ -34,7 +35,6 @@ from microcalibrate.regularise.preparation import (
 )
 from microcalibrate.regularise.provenance import marked, original_weights
 from microcalibrate.regularise.result import RegulariseResult, unmarked_columns
-from microcalibrate.regularise.round_bar import bar_of_rounds
 from microcalibrate.regularise.rounds import Loop
 from microcalibrate.regularise.spawn import Spawner
 from microcalibrate.regularise.stability import COLUMNS as STABILITY_COLUMNS
@@ -284,7 +284,16 @@ class _Run:
     def rounds(self, state: State, begun: float, show: bool | None) -> tuple[State, str]:
         """Run rounds until there is a reason to stop; the last state, and the reason."""
         options, progress = self.loop.options, self.progress
-        with bar_of_rounds(show, options.max_rounds, progress.round) as bar:
+        bar = Bar(
+            show if options.max_rounds else False,
+            "rounds",
+            "rounds",
+            total=options.max_rounds,
+            done=progress.round,
+            label="regularise",
+            formats={"flagged": ",.0f"},
+        )
+        with bar:
             while True:
                 batch, stopped = self.loop.batch(state, progress)
                 if not stopped and progress.round >= options.max_rounds:
@@ -303,9 +312,9 @@ class _Run:
                         self._keep(state)
                     if self._on_round is not None:
                         self._on_round(row)
+                    bar.to(progress.round, flagged=row["n_flagged_after"])
                 except KeyboardInterrupt:
                     return state, "cancelled"
-                bar(row["n_flagged_after"])
 
     def _keep(self, state: State) -> None:
         result = self.result(state, "cancelled", pd.DataFrame(columns=list(STABILITY_COLUMNS)))

@@ -23,6 +23,7 @@ from microcalibrate.selection.drawing import Budget, Draw, Vector, count_for, ga
 LEARNING_RATE = 0.05
 FIRST_TEMPERATURE = 2 / 3
 LAST_TEMPERATURE = 0.25
+PASSES = 300
 
 
 def sampled_gates(
@@ -31,7 +32,7 @@ def sampled_gates(
     budget: Budget,
     seed: int,
     *,
-    passes: int = 300,
+    passes: int = PASSES,
     temperature: float | None = None,
     device: str | None = None,
     progress: Callable[[int, float], None] | None = None,
