@@ -141,3 +141,23 @@ class TruncatedFile(UnreadableFile):
 
 class InvalidDesign(InvalidProblem):
     """Strata, sampling units and finite populations contradict each other, or the records."""
+
+
+class InvalidEstimand(InvalidProblem):
+    """What is to be estimated is not in the data, or is no number there."""
+
+
+class InvalidReplicates(InvalidProblem):
+    """Replicate weights cannot be made for this design, or do not fit the records."""
+
+
+class InfeasibleReplicate(InfeasibleTargets):
+    """Hard targets cannot all hold in a replicate, though they do in the sample.
+
+    Attributes:
+        replicate: Its position, from 0.
+    """
+
+    def __init__(self, message: str, *, replicate: int, **parts: Any) -> None:
+        super().__init__(message, **parts)
+        self.replicate = replicate
