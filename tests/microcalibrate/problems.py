@@ -97,6 +97,7 @@ def objective_of(calibration: Calibration, ratio: Vector) -> float:
     """Distance plus half the mean squared error of soft targets, written out anew."""
     problem = calibration.problem
     distance = distance_named(calibration.result.settings["distance"])
+    distance = distance.between(problem.min_ratio, problem.max_ratio)
     error = scaled_columns(calibration).T @ ratio - problem.targets / problem.scales
     soft = problem.is_soft
     misfit = 0.5 * (problem.importances[soft] * error[soft] ** 2).sum()
@@ -108,8 +109,8 @@ def dual_value_of(calibration: Calibration) -> float:
     problem, prices = calibration.problem, calibration.result.targets["price"].to_numpy()
     distance = distance_named(calibration.result.settings["distance"])
     share, charge = share_of(calibration), scaled_columns(calibration) @ prices
-    best = 1 - charge / share if distance.name == "chi2" else np.exp(-charge / share)
-    best = np.clip(best, problem.min_ratio, problem.max_ratio)
+    distance = distance.between(problem.min_ratio, problem.max_ratio)
+    best = np.clip(distance.inverse_slope(-charge / share), problem.min_ratio, problem.max_ratio)
     value = (
         share @ distance.value(best) + charge @ best - prices @ (problem.targets / problem.scales)
     )

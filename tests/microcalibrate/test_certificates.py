@@ -28,7 +28,7 @@ from .problems import (
     share_of,
 )
 
-DISTANCES = ["chi2", "raking"]
+DISTANCES = ["chi2", "raking", "hellinger", "sinh"]
 BOUNDS = [(0.0, None), (0.8, 1.25), (0.75, None), (0.0, 1.28)]
 # Soft, exact and banded targets next to each other.
 MIXED = [np.nan, 0.0, 0.02, np.nan, 0.0, 0.05]
@@ -53,7 +53,7 @@ def multipliers(calibration: Calibration) -> np.ndarray:
 def test_ratios_have_the_form_of_their_distance(
     seed: int, distance: str, bounds: tuple[float, float | None]
 ) -> None:
-    """Away from the bounds, log(w / d) (raking) or w / d - 1 (chi2) is a combination of columns."""
+    """Away from the bounds the slope, log(w / d) for raking, is a combination of columns."""
     data = feasible(seed, spread=0.2)
     low, high = bounds
     calibration = calibrated(
@@ -62,7 +62,7 @@ def test_ratios_have_the_form_of_their_distance(
     ratio = ratio_of(calibration)
     upper = np.inf if high is None else high
     inside = (ratio > low + 1e-9) & (ratio < upper - 1e-9)
-    form = (np.log(ratio) if distance == "raking" else ratio - 1)[inside]
+    form = distance_named(distance).slope(ratio[inside])
     coefficients, *_ = np.linalg.lstsq(data.matrix[inside], form)
 
     assert_allclose(data.matrix.T @ calibration.weights, data.targets, rtol=1e-9)
@@ -212,6 +212,21 @@ def test_the_history_ends_with_the_certificate() -> None:
     assert last["gap"] == calibration.result.gap <= 1e-8
     assert_allclose(last["loss"], objective_of(calibration, ratio_of(calibration)), rtol=1e-9)
     assert (calibration.result.history["step"].diff().dropna() == 1).all()
+
+
+@pytest.mark.parametrize("tolerances", [0, None, 0.02, MIXED], ids=["exact", "soft", "band", "mix"])
+@pytest.mark.parametrize("bounds", [(0.75, 1.4), (0.0, 3.0), (-1.0, 9.0)])
+def test_no_weights_of_logit_can_be_better(bounds: tuple[float, float], tolerances: Any) -> None:
+    data = feasible(2, n_targets=6, spread=0.2)
+    low, high = bounds
+    calibration = calibrated(
+        data, distance="logit", tolerances=tolerances, min_weight_ratio=low, max_weight_ratio=high
+    )
+    objective = objective_of(calibration, ratio_of(calibration))
+
+    assert objective - dual_value_of(calibration) <= 1.1e-8 * objective
+    assert (ratio_of(calibration) > low).all()
+    assert (ratio_of(calibration) < high).all()
 
 
 # --- Against general solvers ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from microcalibrate import Calibration, InfeasibleTargets
+from microcalibrate import Calibration, Distance, InfeasibleTargets
 
 from .problems import Data, calibrated, ratio_of
 
@@ -28,6 +28,26 @@ CREEDY_WEIGHTS = {
     # Not in the paper; from an independent solution of its problem.
     "raking": "2.697 2.193 5.982 3.963 2.505 4.495 5.739 3.963 2.193 3.098 "
     "5.982 3.870 5.080 3.491 4.667 2.360 5.150 4.603 5.010 2.193",
+    # Table 4, cases A and B.
+    "hellinger": "2.674 2.228 5.998 3.944 2.514 4.456 5.729 3.944 2.228 3.086 "
+    "5.998 3.814 5.108 3.490 4.665 2.370 5.191 4.603 5.028 2.228",
+    "reverse entropy": "2.654 2.260 6.012 3.926 2.521 4.423 5.717 3.926 2.260 3.074 "
+    "6.012 3.762 5.136 3.487 4.666 2.380 5.232 4.604 5.043 2.260",
+}
+# A distance of one's own: the paper's case B, `u -> 1 / (1 - u)`.
+REVERSE_ENTROPY = Distance(
+    name="reverse entropy",
+    value=lambda r: r - 1 - np.log(r),
+    slope=lambda r: 1 - 1 / r,
+    curvature=lambda r: r**-2,
+    lower=0.0,
+)
+# Table 4, by limits on the ratio; that of 0.8 to 1.25 is rounded anew there.
+CREEDY_LOGIT = {
+    (0.2, 3.0): "2.706 2.178 5.976 3.974 2.501 4.510 5.747 3.974 2.178 3.106 "
+    "5.976 3.897 5.065 3.494 4.665 2.355 5.128 4.600 5.001 2.178",
+    (0.8, 1.3): "2.513 2.408 6.162 3.951 2.534 4.189 5.911 3.951 2.408 3.213 "
+    "6.162 3.645 5.094 3.604 4.442 2.428 5.115 4.366 5.069 2.408",
 }
 
 
@@ -35,16 +55,28 @@ def test_creedy_starts_from_the_published_totals() -> None:
     assert_allclose(CREEDY.matrix.T @ CREEDY.weights, [44, 24, 213, 32])
 
 
-@pytest.mark.parametrize("distance", ["chi2", "raking"])
-def test_creedy_weights(distance: str) -> None:
+@pytest.mark.parametrize("distance", ["chi2", "raking", "hellinger", REVERSE_ENTROPY])
+def test_creedy_weights(distance: str | Distance) -> None:
     calibration = calibrated(CREEDY, distance=distance, tolerances=0, min_weight_ratio=-np.inf)
-    published = [float(number) for number in CREEDY_WEIGHTS[distance].split()]
+    name = calibration.result.settings["distance"]
+    published = [float(number) for number in CREEDY_WEIGHTS[name].split()]
 
     assert_allclose(calibration.weights, published, atol=5.1e-4)
     assert_allclose(calibration.result.targets["final"], CREEDY.targets, rtol=1e-9)
 
 
-@pytest.mark.parametrize("distance", ["chi2", "raking"])
+@pytest.mark.parametrize("bounds", CREEDY_LOGIT, ids=str)
+def test_creedy_logit_weights(bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    calibration = calibrated(
+        CREEDY, distance="logit", tolerances=0, min_weight_ratio=low, max_weight_ratio=high
+    )
+    published = [float(number) for number in CREEDY_LOGIT[bounds].split()]
+
+    assert_allclose(calibration.weights, published, atol=5.1e-4)
+
+
+@pytest.mark.parametrize("distance", ["chi2", "raking", "logit", "truncated_linear", "hellinger"])
 @pytest.mark.parametrize("bounds", [(0.82, 1.25), (0.83, 3.0), (0.83, 1.26)])
 def test_creedy_bounds_that_the_paper_calls_feasible(
     bounds: tuple[float, float], distance: str
@@ -110,11 +142,16 @@ KALTON_NUMBERS = np.column_stack([np.ones(12), KALTON_A, KALTON_B])
         (KALTON_NUMBERS, {}, "1.21 1.17 1.14 1.43 1.40 1.36 1.66 1.62 1.59 1.88 1.85 1.81"),
         (
             KALTON_MARGINS,
-            {"min_weight_ratio": 0.5, "max_weight_ratio": 2.2},
+            {"distance": "logit", "min_weight_ratio": 0.5, "max_weight_ratio": 2.2},
+            "1.87 1.46 1.98 1.08 .74 1.27 2.17 2.09 2.18 1.89 1.49 1.99",
+        ),
+        (
+            KALTON_MARGINS,
+            {"distance": "truncated_linear", "min_weight_ratio": 0.5, "max_weight_ratio": 2.2},
             "1.81 1.48 1.99 1.08 .75 1.26 2.20 2.00 2.20 1.83 1.50 2.00",
         ),
     ],
-    ids=["raking", "linear", "GREG", "truncated linear"],
+    ids=["raking", "linear", "GREG", "logit", "truncated linear"],
 )
 def test_kalton_and_flores_cervantes_adjustments(
     columns: np.ndarray, options: dict[str, object], published: str

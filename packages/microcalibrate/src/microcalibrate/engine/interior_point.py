@@ -46,6 +46,9 @@ NEAR = 1e-6
 LONG_STEP = 0.8
 LONGER_STEP = 0.3
 CENTRAL = (0.1, 10.0)
+# No step may raise the curvature of a ratio's cost more than this many times. Only costs that grow
+# like an exponential, such as sinh's, come near it: Newton's model is of no use so far out.
+STEEPEST = 1e4
 
 
 class InteriorPoint:
@@ -223,19 +226,30 @@ class InteriorPoint:
 
         if not np.isfinite(best.prices).all() or not np.isfinite(best.x).all():
             return False
-        # Rooms are kept beside x, not computed from it: near a bound the difference of two close
-        # numbers would round to zero long before the room does.
-        self._below = below + primal * best.x
-        self._above = above - primal * best.x
-        self.x = self.x + primal * best.x
-        np.copyto(self.x, program.lower + self._below, where=self._below < NEAR)
-        np.copyto(self.x, program.upper - self._above, where=self._above < NEAR)
+        steepest = STEEPEST * program.cost_curvature(self.x)
+        moved = self._moved(best.x, primal)
+        while np.any(program.cost_curvature(moved[0]) > steepest):
+            primal /= 2
+            moved = self._moved(best.x, primal)
+        self.x, self._below, self._above = moved
         self.prices = self.prices + dual * best.prices
         self._z_below = z_below + dual * best.below
         self._z_above = z_above + dual * best.above
         self.step_length = min(primal, dual)
         self._look()
         return True
+
+    def _moved(self, direction: Vector, length: float) -> tuple[Vector, Vector, Vector]:
+        """`x`, and its rooms below and above, after a step.
+
+        Rooms are kept beside `x`, not computed from it: near a bound the difference of two close
+        numbers would round to zero long before the room does.
+        """
+        below, above = self._below + length * direction, self._above - length * direction
+        x = self.x + length * direction
+        np.copyto(x, self._program.lower + below, where=below < NEAR)
+        np.copyto(x, self._program.upper - above, where=above < NEAR)
+        return x, below, above
 
 
 @dataclass(frozen=True, eq=False, slots=True)

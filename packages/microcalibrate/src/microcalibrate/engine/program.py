@@ -109,9 +109,13 @@ class Program:
         """`e`, shape `(n_targets,)`: how far each target is missed beyond its slack, in scales."""
         return self.totals(x) - self.goal
 
+    def errors_with_slack(self, x: Vector, errors: Vector) -> Vector:
+        """How far each target is missed, `(n_targets,)`: `errors` and what slack hides of them."""
+        return errors + self._slack_total(x)
+
     def misses(self, x: Vector, errors: Vector) -> Vector:
         """How far exact and banded targets are missed beyond their tolerance, `(n_targets,)`."""
-        return np.maximum(np.abs(errors + self._slack_total(x)) - self.tolerance, 0.0)
+        return np.maximum(np.abs(self.errors_with_slack(x, errors)) - self.tolerance, 0.0)
 
     def cost(self, x: Vector) -> Vector:
         """Cost of each `x` on its own."""
@@ -196,9 +200,9 @@ def program_of(
         The program over the free records; the mask `(n_records,)` of these; and the ratios of all
         records, right for those that are held: of design weight zero, or with equal bounds.
     """
+    matrix, design_weights = problem.estimate_matrix, problem.design_weights
     lower = np.maximum(problem.min_ratio, distance.lower)
     upper = np.minimum(problem.max_ratio, distance.upper)
-    matrix, design_weights = problem.estimate_matrix, problem.design_weights
     free = (design_weights > 0) & (lower < upper)
     ratio = np.ones(problem.n_records)
     goal = problem.targets
@@ -218,7 +222,7 @@ def program_of(
         compliance=compliance,
         tolerance=np.where(soft, np.inf, problem.tolerances),
         share=(closeness if soft.any() else 1.0) * design_weights / design_weights.sum(),
-        distance=distance,
+        distance=distance.between(lower, upper),
         lower=np.concatenate([lower, -band]),
         upper=np.concatenate([upper, band]),
         slack_target=banded,
