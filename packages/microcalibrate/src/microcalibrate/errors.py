@@ -161,3 +161,19 @@ class InfeasibleReplicate(InfeasibleTargets):
     def __init__(self, message: str, *, replicate: int, **parts: Any) -> None:
         super().__init__(message, **parts)
         self.replicate = replicate
+
+
+class UnknownRun(CalibrationError, LookupError):
+    """A workspace has no run, or no dataset, of that id."""
+
+
+class StillRunning(CalibrationError, RuntimeError):
+    """A run cannot be deleted before it is over, nor a dataset that one uses."""
+
+
+class UploadRefused(CalibrationError, ValueError):
+    """A file is too large, empty, or of a kind that cannot be read as a table."""
+
+
+class DiskFull(UploadRefused):
+    """A file would leave too little room on the disk; nothing of it was kept."""
