@@ -55,7 +55,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types of both packages."""
-    stubs = ("pandas-stubs", "scipy-stubs", "types-tqdm")
+    stubs = ("pandas-stubs", "scipy-stubs", "types-psutil", "types-tqdm")
     install(session, "mypy", *stubs, *L0, *MICROCALIBRATE)
     session.run("mypy")
 

@@ -1,0 +1,80 @@
+"""Supervisors are started, and what dead ones have left behind is put in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from microcalibrate.errors import UnknownRun
+from microcalibrate.jobs.facts import Facts, RunState, present
+from microcalibrate.jobs.locks import FileLock
+from microcalibrate.jobs.processes import kill_tree, start_detached
+from microcalibrate.jobs.run import Run, is_id
+from microcalibrate.jobs.waiting import LAUNCHED_NAME, RUNS, has_just_been_launched
+
+SLOTS_VARIABLE = "MICROCALIBRATE_JOBS"
+LOCK_NAME, SUPERVISOR_LOG = "supervisor.lock", "supervisor.log"
+
+
+def launch(folder: Path, n_slots: int) -> None:
+    """Start the supervisor of a run. If it has one already, the new one leaves again."""
+    (folder / LAUNCHED_NAME).touch()
+    # -P: files in the run folder, which users name, must not be taken for modules.
+    start_detached(
+        [sys.executable, "-P", "-m", "microcalibrate.jobs.supervisor", str(folder)],
+        folder / SUPERVISOR_LOG,
+        {**os.environ, SLOTS_VARIABLE: str(n_slots)},
+    )
+
+
+def run_folders(workspace: Path) -> Iterator[Path]:
+    """Folders of runs, in no order."""
+    for folder in (workspace / RUNS).iterdir():
+        if is_id(folder.name):
+            yield folder
+
+
+def mend(workspace: Path, n_slots: int) -> None:
+    """Put in order what processes left behind that were killed.
+
+    Runs whose supervisor died are ended, and so are their workers; queued ones get a new
+    supervisor, and keep their place.
+    """
+    for folder in run_folders(workspace):
+        facts = Facts.read(folder)
+        if facts.state.is_over or (facts.supervisor is not None and facts.supervisor.is_alive):
+            continue
+        try:
+            run = Run.read(folder)
+        except UnknownRun:
+            continue  # It is being deleted.
+        if facts.state is RunState.RUNNING or run.is_cancelled:
+            _end_orphan(run)
+        elif not has_just_been_launched(folder):
+            launch(folder, n_slots)
+
+
+def _end_orphan(run: Run) -> None:
+    """Write down the end of a run that nobody watches, and end what is left of it."""
+    with FileLock(run.folder / LOCK_NAME) as lock:
+        if not lock.take():
+            return  # Its supervisor lives after all, or someone else is at it.
+        facts = Facts.read(run.folder)
+        if facts.state.is_over:
+            return
+        if facts.worker is not None:
+            kill_tree(facts.worker)
+        dataclasses.replace(present(run.folder), ended=time.time()).write(run.folder)
+
+
+def sweep(workspace: Path) -> None:
+    """Remove what deletions that were interrupted have left."""
+    for parent in workspace.iterdir():
+        if parent.is_dir():
+            for folder in parent.glob(".deleted-*"):
+                shutil.rmtree(folder, ignore_errors=True)
