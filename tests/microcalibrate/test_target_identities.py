@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from microcalibrate.datasets import load_cps, load_us_targets
+from microcalibrate.engine.redundancy import combinations_of
 from microcalibrate.problem import Problem
 from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
 from microcalibrate.target_analysis.identities import forced_together, identity_of
-from microcalibrate.target_analysis.redundancy import combinations_of
 from microcalibrate.targets import build_targets
 
 from .problems import Data

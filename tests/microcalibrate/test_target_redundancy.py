@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.testing import assert_allclose
 
+from microcalibrate.engine.redundancy import combinations_of, groups_of
 from microcalibrate.target_analysis.analysis import analyse_targets
-from microcalibrate.target_analysis.redundancy import combinations_of, groups_of
 
 
 def test_combinations_are_found_with_their_coefficients() -> None:

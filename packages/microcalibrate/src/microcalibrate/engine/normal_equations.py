@@ -149,6 +149,20 @@ class SparseColumns:
         return limited
 
 
+def symmetric_gram(columns: Columns, record_weight: Vector) -> Matrix:
+    """`X.T @ diag(row_scale**2 * record_weight) @ X`, both triangles, before column scaling.
+
+    Args:
+        columns: Scaled columns.
+        record_weight: One non-negative factor per record, shape `(n_records,)`.
+
+    Returns:
+        A matrix of its own, shape `(n_targets, n_targets)`.
+    """
+    upper = np.triu(columns.unscaled_gram(record_weight))
+    return np.asarray(upper + np.triu(upper, 1).T)
+
+
 def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
     """Assemble and factor the normal equations by Cholesky; return what solves them.
 

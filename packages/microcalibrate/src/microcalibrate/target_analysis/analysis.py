@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microcalibrate.engine.difficulty import difficulty_of
 from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.normal_equations import symmetric_gram
+from microcalibrate.engine.redundancy import combinations_of, groups_of
 from microcalibrate.errors import InvalidOption
 from microcalibrate.problem import Problem
-from microcalibrate.target_analysis.conflict import Sensitivity, sensitivity_of, symmetric_gram
-from microcalibrate.target_analysis.difficulty import difficulty_of
+from microcalibrate.target_analysis.conflict import Sensitivity, sensitivity_of
 from microcalibrate.target_analysis.identities import (
     forced_together,
     identity_of,
@@ -21,7 +23,6 @@ from microcalibrate.target_analysis.identities import (
 )
 from microcalibrate.target_analysis.outcome import TargetAnalysis
 from microcalibrate.target_analysis.ranking import Findings, ranked_table
-from microcalibrate.target_analysis.redundancy import combinations_of, groups_of
 from microcalibrate.target_analysis.solves import (
     Optimum,
     Solver,

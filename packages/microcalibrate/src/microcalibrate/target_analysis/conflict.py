@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg as la
 from numpy.typing import NDArray
 
-from microcalibrate.engine.normal_equations import Columns
+from microcalibrate.engine.normal_equations import Columns, symmetric_gram
 from microcalibrate.engine.program import NO_IMPORTANCE, Program
 
 Vector = NDArray[np.float64]
@@ -138,20 +138,6 @@ def sensitivity_of(program: Program, prices: Vector) -> Sensitivity:
     prices[banded[without_price]] = 0.0
     inverse = inverse_of(program.columns, np.where(free, 1 / theta, 0.0), diagonal)
     return Sensitivity(prices, inverse, diagonal)
-
-
-def symmetric_gram(columns: Columns, record_weight: Vector) -> Matrix:
-    """`X.T @ diag(row_scale**2 * record_weight) @ X`, both triangles, before column scaling.
-
-    Args:
-        columns: Scaled columns.
-        record_weight: One non-negative factor per record, shape `(n_records,)`.
-
-    Returns:
-        A matrix of its own, shape `(n_targets, n_targets)`.
-    """
-    upper = np.triu(columns.unscaled_gram(record_weight))
-    return np.asarray(upper + np.triu(upper, 1).T)
 
 
 def inverse_of(columns: Columns, record_weight: Vector, diagonal: Vector) -> Matrix:

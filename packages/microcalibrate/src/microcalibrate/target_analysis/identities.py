@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from microcalibrate.engine.redundancy import Combination
 from microcalibrate.figures.plotting import amount, percent, power_of_ten
 from microcalibrate.problem import Problem
 from microcalibrate.target_analysis.conflict import Sensitivity
-from microcalibrate.target_analysis.redundancy import Combination
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microcalibrate.engine.difficulty import Difficulty
+from microcalibrate.engine.redundancy import Combination, groups_of
 from microcalibrate.figures.plotting import amount, percent
 from microcalibrate.problem import Problem
 from microcalibrate.target_analysis.conflict import Sensitivity
-from microcalibrate.target_analysis.difficulty import Difficulty
 from microcalibrate.target_analysis.identities import MOST_NAMES, Identity, side_in_words
-from microcalibrate.target_analysis.redundancy import Combination, groups_of
 
 if TYPE_CHECKING:
     import pandas as pd
