@@ -25,7 +25,9 @@ FILES = {
     "config.json",
     "inclusion_probabilities.parquet",
     "log.csv",
+    "log.csv.meta.json",
     "result.json",
+    "steps.csv",
     "targets.csv",
     "targets.parquet",
     "weights.csv",
@@ -71,6 +73,7 @@ def test_a_saved_result_comes_back_equal(tmp_path: Path, options: dict[str, Any]
         assert_array_equal(getattr(loaded, name), getattr(result, name))
     assert_frame_equal(loaded.targets, result.targets, check_exact=True)
     assert_frame_equal(loaded.history, result.history, check_exact=True)
+    assert_frame_equal(loaded.target_history, result.target_history, check_exact=True)
     assert loaded.summary_values() == result.summary_values()
     assert loaded.summary() == result.summary()
     assert set(content(tmp_path / "run")) == FILES
@@ -88,11 +91,14 @@ def test_a_result_that_knows_no_gap_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_result_without_steps_comes_back(tmp_path: Path) -> None:
-    result = calibrated()
-    result = dataclasses.replace(result, history=result.history.iloc[:0, :0])
+    result = calibrated(min_weight_ratio=1.0, max_weight_ratio=1.0, tolerances=None)
     result.save(tmp_path / "run")
 
-    assert len(CalibrationResult.load(tmp_path / "run").history) == 0
+    loaded = CalibrationResult.load(tmp_path / "run")
+
+    assert len(loaded.history) == 0
+    assert_frame_equal(loaded.target_history, result.target_history, check_exact=True)
+    assert_array_equal(loaded.target_history.to_numpy(), [result.targets.initial])
 
 
 def test_the_csv_holds_the_records_with_weight_and_no_formulas(tmp_path: Path) -> None:
@@ -116,6 +122,7 @@ def test_the_csv_holds_the_records_with_weight_and_no_formulas(tmp_path: Path) -
         "inclusion_probabilities.parquet",
         "log.csv",
         "result.json",
+        "steps.csv",
         "targets.parquet",
         "weights.parquet",
     ],
@@ -169,7 +176,7 @@ def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
     calibrated(target_records=60, tolerances=None, seed=4).save(tmp_path / "c")
 
     first, second, other = (content(tmp_path / name) for name in "abc")
-    for name in FILES - {"result.json", "log.csv"}:  # these hold seconds
+    for name in FILES - {"result.json", "steps.csv"}:  # these hold seconds
         assert first[name] == second[name], name
     assert first["weights.csv"] != other["weights.csv"]
 

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from microcalibrate.arrays import checked_weights
 from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.optimum import Optimum
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
+from microcalibrate.logs.history import PhaseTrail, history_of_targets
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
-from microcalibrate.reduction import draw_records, refit_records
+from microcalibrate.reduction import draw_records, refit_records, survivors_of
 from microcalibrate.result import (
     CalibrationResult,
     Status,
@@ -229,7 +231,17 @@ class Calibration:
             weights = solution.ratio * problem.design_weights
             probabilities = np.ones(problem.n_records)
             history = _history_rows(solution, bar.records)
+            trails = [PhaseTrail("dense", solution.step_errors, problem.estimates(weights))]
             seconds["dense"] = time.perf_counter() - begun
+            optimum = Optimum(
+                problem,
+                self.settings.distance,
+                self.settings.closeness,
+                solution,
+                record_index=np.arange(problem.n_records),
+                n_records=problem.n_records,
+                selection=None,
+            )
 
             budget = self.settings.budget
             if budget is not None and solution.status is not Status.CANCELLED:
@@ -244,7 +256,17 @@ class Calibration:
                     bar.records = len(draw.record_index)
                     refit_at = time.perf_counter()
                     solution, weights = refit_records(problem, self.settings, draw, max_iter, bar)
+                    optimum = dataclasses.replace(
+                        optimum,
+                        problem=survivors_of(problem, draw),
+                        closeness=self.settings.refit_closeness,
+                        solution=solution,
+                        record_index=draw.record_index,
+                        selection=self.settings.selection,
+                    )
                     history += _history_rows(solution, bar.records)
+                    final = problem.estimates(weights)
+                    trails.append(PhaseTrail("refit", solution.step_errors, final))
                     seconds["refit"] = time.perf_counter() - refit_at
         seconds["total"] = time.perf_counter() - begun
         if solution.status is not Status.CONVERGED:
@@ -253,7 +275,8 @@ class Calibration:
                 NotConvergedWarning,
                 stacklevel=2,
             )
-        self._outcome = (weights, probabilities, solution, history, seconds, max_iter)
+        self._optimum = optimum
+        self._outcome = (weights, probabilities, solution, history, trails, seconds, max_iter)
         self._result = None
         return weights.copy()
 
@@ -275,6 +298,17 @@ class Calibration:
             self._result = self._build_result(*self._outcome)
         return self._result
 
+    @property
+    def optimum(self) -> Optimum:
+        """The last solve of the last `calibrate()` with its problem.
+
+        Raises:
+            InvalidOption: If `calibrate()` has not been called yet.
+        """
+        if not hasattr(self, "_optimum"):
+            raise InvalidOption("there is no result yet: call `calibrate()` first.")
+        return self._optimum
+
     def summary(self) -> str:
         """What was asked and what came out, in a few lines."""
         return self.result.summary()
@@ -285,6 +319,7 @@ class Calibration:
         probabilities: Vector,
         solution: Solution,
         history: list[dict[str, Any]],
+        trails: list[PhaseTrail],
         seconds: dict[str, float],
         max_iter: int,
     ) -> CalibrationResult:
@@ -302,6 +337,9 @@ class Calibration:
             gap=solution.gap,
             targets=self._targets_table(weights, solution.prices),
             history=pd.DataFrame(history),
+            target_history=history_of_targets(
+                trails, problem.target_names, problem.targets, problem.scales
+            ),
             statistics={
                 "before": weight_statistics(problem.design_weights, before),
                 "after": weight_statistics(weights, after),

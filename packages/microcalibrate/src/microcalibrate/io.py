@@ -35,7 +35,7 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather")
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +77,12 @@ def read_table(path: PathLike) -> pd.DataFrame:
         UnreadableFile: If the file is missing, empty, damaged or of another format.
         MissingExtra: If a library for the format is not installed.
     """
-    file = _existing_file(path, TABLE_SUFFIXES)
+    file = existing_file(path, TABLE_SUFFIXES)
     try:
         import pandas as pd
     except ImportError as error:
         raise MissingExtra(_NEEDS_PANDAS) from error
-    with _reading(file):
+    with reading(file):
         if file.name.lower().endswith(".parquet"):
             return pd.read_parquet(file)
         if file.name.lower().endswith(".feather"):
@@ -110,8 +110,8 @@ def read_matrix(path: PathLike) -> sp.csr_array:
         UnreadableFile: If the file is missing, empty, damaged, of another format, or holds
             pickled objects.
     """
-    file = _existing_file(path, (".npz",))
-    with _reading(file):
+    file = existing_file(path, (".npz",))
+    with reading(file):
         content = _read_npz(file)
         matrix: Any
         if "format" in content:
@@ -155,8 +155,8 @@ def read_problem(folder: PathLike) -> StoredProblem:
         )
     matrix = read_matrix(root / "matrix.npz")
     table = read_table(root / "targets.csv")
-    weights_file = _existing_file(root / "weights.npz", (".npz",))
-    with _reading(weights_file):
+    weights_file = existing_file(root / "weights.npz", (".npz",))
+    with reading(weights_file):
         content = _read_npz(weights_file)
     missing = [name for name in ("name", "target") if name not in table.columns]
     if missing:
@@ -199,15 +199,16 @@ def read_json(path: PathLike) -> Any:
     Raises:
         UnreadableFile: If the file is missing, empty or damaged.
     """
-    file = _existing_file(path, (".json",))
-    with _reading(file):
+    file = existing_file(path, (".json",))
+    with reading(file):
         return json.loads(file.read_text(encoding="utf-8"))
 
 
 _NEEDS_PANDAS = "tables need pandas and pyarrow. Install them with: pip install pandas pyarrow"
 
 
-def _existing_file(path: PathLike, suffixes: tuple[str, ...]) -> Path:
+def existing_file(path: PathLike, suffixes: tuple[str, ...]) -> Path:
+    """A file that is there, is not empty and has one of the endings; `UnreadableFile` if not."""
     file = Path(path)
     if file.is_dir():
         raise UnreadableFile(f"{file} is a folder, and a file is needed.")
@@ -224,7 +225,7 @@ def _existing_file(path: PathLike, suffixes: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[None]:
+def reading(file: Path) -> Iterator[None]:
     """Turn what libraries raise on a damaged file into one error that says what to do."""
     try:
         yield
@@ -389,7 +390,7 @@ def _plain(value: Any, path: PathLike, where: str) -> Any:
 
 def _guarded(table: pd.DataFrame) -> pd.DataFrame:
     def guard(cell: Any) -> Any:
-        return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
     guarded = table.rename(columns=guard)
     for position, dtype in enumerate(table.dtypes):

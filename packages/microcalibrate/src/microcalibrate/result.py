@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
-FORMAT = "microcalibrate.result/1"
+FORMAT = "microcalibrate.result/2"
 
 STATISTICS = (
     ("records", "records with weight", "{:,.0f}"),
@@ -93,6 +93,10 @@ class CalibrationResult:
             for a soft target, its importance times its error).
         history: One row per step of the engine: `phase`, `step`, `method`, `loss`, `gap`,
             `residual`, `step_length`, `seconds`, `records`.
+        target_history: Estimates of the targets after each step: a row per step, a column per
+            target, in the targets' own units. The index has `epoch` (row of `history`), `phase`
+            and `step`. Where steps times targets exceed two million, about ten steps of each
+            phase, and its last.
         statistics: Fit and concentration of weights, before and after.
         settings: Every option of the run.
         seconds: Wall time by phase.
@@ -107,6 +111,7 @@ class CalibrationResult:
     gap: float
     targets: pd.DataFrame
     history: pd.DataFrame
+    target_history: pd.DataFrame
     statistics: dict[str, dict[str, float]]
     settings: dict[str, Any]
     seconds: dict[str, float]
@@ -155,6 +160,8 @@ class CalibrationResult:
         import pandas as pd
 
         from microcalibrate.io import write_json, write_table
+        from microcalibrate.logs.runs import STEPS_NAME, write_run_log
+        from microcalibrate.logs.writing import weights_hash
 
         table = self.weights_table()
         write_table(table, folder / "weights.parquet")
@@ -163,7 +170,15 @@ class CalibrationResult:
         write_table(self.targets, folder / "targets.parquet")
         # A problem with nothing to decide takes no step, and its table still needs a header.
         steps = self.history.reindex(columns=list(HISTORY_COLUMNS))
-        write_table(steps, folder / "log.csv")
+        write_table(steps, folder / STEPS_NAME)
+        facts = {
+            "config": self.settings,
+            "seed": self.seed,
+            "status": self.status.name,
+            "versions": self.versions,
+            "weights_sha256": weights_hash(self.weights),
+        }
+        write_run_log(folder, self.target_history, steps, self.targets, facts)
         kept = pd.DataFrame({"inclusion_probability": self.inclusion_probabilities})
         write_table(kept, folder / "inclusion_probabilities.parquet")
         write_json(self.settings, folder / "config.json")
@@ -196,6 +211,7 @@ class CalibrationResult:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
         from microcalibrate.io import read_json, read_table
+        from microcalibrate.logs.runs import STEPS_NAME, read_run_history
 
         folder = Path(folder)
         values = read_json(folder / "result.json")
@@ -210,6 +226,7 @@ class CalibrationResult:
         with _complete(folder):
             if len(table) != len(kept):
                 raise KeyError(f"{len(table) - len(kept)} inclusion probabilities")
+            targets = read_table(folder / "targets.parquet")[list(TARGET_COLUMNS)]
             return cls(
                 weights=table["weight"].to_numpy(),
                 design_weights=table["design_weight"].to_numpy(),
@@ -217,8 +234,9 @@ class CalibrationResult:
                 inclusion_probabilities=kept["inclusion_probability"].to_numpy(),
                 status=Status[values["status"]],
                 gap=math.inf if values["gap"] is None else values["gap"],
-                targets=read_table(folder / "targets.parquet")[list(TARGET_COLUMNS)],
-                history=read_table(folder / "log.csv")[list(HISTORY_COLUMNS)],
+                targets=targets,
+                history=read_table(folder / STEPS_NAME)[list(HISTORY_COLUMNS)],
+                target_history=read_run_history(folder, list(targets.name)),
                 statistics={when: dict(values["statistics"][when]) for when in ("before", "after")},
                 settings=dict(values["settings"]),
                 seconds=dict(values["seconds"]),

@@ -80,6 +80,8 @@ class Solution:
         gap: Relative duality gap: the certificate.
         residual: Largest miss of a hard target beyond its tolerance, in scales.
         history: One entry per step.
+        step_errors: Errors of the targets after each step of the history, in scales, shape
+            `(n_steps, n_targets)`.
     """
 
     ratio: Vector
@@ -88,6 +90,7 @@ class Solution:
     gap: float
     residual: float
     history: tuple[Step, ...] = field(repr=False)
+    step_errors: Vector = field(repr=False)
 
     def unless_cancelled(self) -> Solution:
         """The solution itself, for work that half a solve is of no use to.
@@ -151,7 +154,13 @@ def solve(
         start = None
         ratio[free] = loop.ratio
         solution = Solution(
-            ratio.copy(), loop.prices, status, loop.gap, loop.residual, tuple(loop.history)
+            ratio.copy(),
+            loop.prices,
+            status,
+            loop.gap,
+            loop.residual,
+            tuple(loop.history),
+            np.reshape(loop.step_errors[: len(loop.history)], (-1, problem.n_targets)),
         )
         if status in (Status.CANCELLED, Status.STEP_LIMIT) or loop.misses.max() <= REAL_MISS:
             return solution
@@ -195,7 +204,8 @@ def _all_held(problem: Problem, ratio: Vector) -> Solution:
     misses = np.where(problem.is_soft, 0.0, np.maximum(misses, 0.0))
     prices = np.zeros(problem.n_targets)
     residual = float(misses.max())
-    solution = Solution(ratio, prices, Status.CONVERGED, 0.0, residual, ())
+    no_steps = np.zeros((0, problem.n_targets))
+    solution = Solution(ratio, prices, Status.CONVERGED, 0.0, residual, (), no_steps)
     if residual > REAL_MISS:
         raise _infeasible(problem, solution, misses, prices)
     return solution
@@ -261,6 +271,7 @@ class _Loop:
         self.phase = phase
         self.progress = progress
         self.history: list[Step] = []
+        self.step_errors: list[Vector] = []
         self.begun = time.perf_counter()
 
     def run(self, program: Program, price: float, start: Vector | None = None) -> Status:
@@ -340,6 +351,7 @@ class _Loop:
         self.gap = method.gap() / max(abs(self.loss), 1e-16)
         self.residual = float(np.abs(method.errors[program.is_hard]).max(initial=0.0))
         self.misses = program.misses(method.x, method.errors)
+        self.errors = program.errors_with_slack(method.x, method.errors)
         self.prices = method.prices
         self.ratio = method.x[: program.n_ratios]
 
@@ -354,6 +366,7 @@ class _Loop:
             method.step_length,
             time.perf_counter() - self.begun,
         )
+        self.step_errors.append(self.errors)
         self.history.append(step)
         if self.progress is not None:
             self.progress(step)
