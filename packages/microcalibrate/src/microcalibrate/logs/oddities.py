@@ -38,9 +38,11 @@ def note_errors(
         return
     stated = numbers_of(columns[dialect.stated_error])
     target, error = table.target.to_numpy(), table.error.to_numpy()
-    size = np.abs(target) if dialect.stated_is_relative else np.ones(len(target))
+    if dialect.stated_is_relative:
+        # Whether a negative target turns the sign of its relative error is not agreed upon.
+        stated, error = np.abs(stated * target), np.abs(error)
     with np.errstate(invalid="ignore"):
-        off = np.abs(stated * size - error) > DISAGREES * np.abs(error) + SINGLE * np.abs(target)
+        off = np.abs(stated - error) > DISAGREES * np.abs(error) + SINGLE * np.abs(target)
     n_off = int((off & (target != 0)).sum())
     if n_off:
         notes.append(
