@@ -9,11 +9,14 @@ could be improved (regularise). Whatever a command writes appears whole or not a
 from microcalibrate.cli import (
     calibrate,
     compare,
+    dashboard,
     demo,
     diagnose,
     evaluate,
+    profile,
     regularise,
     report,
+    runs,
     schema,
     targets,
     train,
@@ -34,6 +37,7 @@ from microcalibrate.cli.app import (
 # In this order they stand on the help page.
 for _command in (
     demo.demo,
+    profile.profile,
     calibrate.calibrate,
     tune.tune,
     evaluate.evaluate,
@@ -44,9 +48,11 @@ for _command in (
     regularise.regularise,
     compare.compare,
     report.report,
+    dashboard.dashboard,
 ):
     app.command()(_command)
 app.command("regularize", hidden=True)(regularise.regularise)
+app.add_typer(runs.runs, name="runs")
 
 __all__ = [
     "BAD_USAGE",

@@ -15,6 +15,7 @@ FLAGS = {
     "compare_with_random": "--random",
     "coverage": "--coverage",
     "distance": "--distance",
+    "encoding": "--encoding",
     "entropy_lambda": "--entropy-lambda",
     "families": "--groups",
     "flag_dominating": "--flag-dominating",
