@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from microcalibrate.arrays import checked_weights
 from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.losses import Loss, loss_named
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
@@ -58,9 +59,19 @@ class Calibration:
         min_weight_ratio: Least calibrated over design weight, a number or one per record; -inf
             lets weights turn negative.
         max_weight_ratio: Greatest calibrated over design weight; None is no bound.
-        distance: "chi2" or "raking", or a `Distance`: what closeness to design weights means.
-        closeness: Price of distance in units of half the mean squared relative error. Lower fits
-            soft targets better, higher keeps weights more even.
+        min_weight: Least calibrated weight of a record with a design weight; None is no bound.
+        max_weight: Greatest calibrated weight, a number or one per record.
+        frozen: Mask of records that keep their design weight exactly, shape `(n_records,)`.
+        heteroscedasticity: Factors `q`, one per record: weights of large ones move more freely.
+            R's `variance` and `sigma2` are the inverse of it.
+        distance: "chi2" (linear), "raking", "logit" (with the bounds on the ratio as limits that
+            it never reaches), "truncated_linear" (chi2 under the name it has with bounds), "sinh",
+            "hellinger", or a `Distance` of your own: what closeness to design weights means.
+        loss: What errors of soft targets cost: "squared", "absolute", "huber:0.1" (squares up to
+            that relative error), or "capped:1" (absolute errors, none counting more than that;
+            not convex, so the answer is the best near it, with status `STATIONARY`).
+        closeness: Price of distance in units of the loss: for squares, half the mean squared
+            relative error. Lower fits soft targets better, higher keeps weights more even.
         refit_closeness: The same for the refit of kept records; ten times `closeness` if None.
         kappa: Price of concentrated weights when records are chosen: higher keeps weights even.
         selection: "closed_form" (optimal inclusion probabilities, drawn systematically), "top_k",
@@ -101,7 +112,12 @@ class Calibration:
         scales: Any = None,
         min_weight_ratio: Any = 0.0,
         max_weight_ratio: Any = None,
+        min_weight: Any = None,
+        max_weight: Any = None,
+        frozen: Any = None,
+        heteroscedasticity: Any = None,
         distance: str | Distance = "chi2",
+        loss: str | Loss = "squared",
         closeness: float = 1e-4,
         refit_closeness: float | None = None,
         kappa: float = 1.0,
@@ -122,6 +138,10 @@ class Calibration:
             importances=importances,
             min_weight_ratio=min_weight_ratio,
             max_weight_ratio=max_weight_ratio,
+            min_weight=min_weight,
+            max_weight=max_weight,
+            frozen=frozen,
+            heteroscedasticity=heteroscedasticity,
         )
         self.settings = Settings.checked(
             self.problem,
@@ -129,6 +149,7 @@ class Calibration:
             target_records=target_records,
             kappa=kappa,
             distance=distance_named(distance),
+            loss=loss_named(loss),
             closeness=closeness,
             refit_closeness=refit_closeness,
             selection=selection,
@@ -223,12 +244,13 @@ class Calibration:
             solution = solve(
                 problem,
                 self.settings.distance,
+                loss=self.settings.loss,
                 closeness=self.settings.closeness,
                 max_iter=max_iter,
                 progress=bar.show,
                 start_prices=start_prices,
             )
-            weights = solution.ratio * problem.design_weights
+            weights = problem.weights_of(solution.ratio)
             probabilities = np.ones(problem.n_records)
             history = _history_rows(solution, bar.records)
             trails = [PhaseTrail("dense", solution.step_errors, problem.estimates(weights))]
@@ -241,6 +263,7 @@ class Calibration:
                 record_index=np.arange(problem.n_records),
                 n_records=problem.n_records,
                 selection=None,
+                loss=self.settings.loss,
             )
 
             budget = self.settings.budget
@@ -269,7 +292,7 @@ class Calibration:
                     trails.append(PhaseTrail("refit", solution.step_errors, final))
                     seconds["refit"] = time.perf_counter() - refit_at
         seconds["total"] = time.perf_counter() - begun
-        if solution.status is not Status.CONVERGED:
+        if not solution.status.is_certified:
             warnings.warn(
                 f"{solution.status.value} (relative gap {solution.gap:.1e})",
                 NotConvergedWarning,

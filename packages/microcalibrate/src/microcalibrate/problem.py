@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,13 @@ from microcalibrate.arrays import (
     checked_matrix,
     checked_weights,
     is_sparse,
-    numbers,
+)
+from microcalibrate.bounds import (
+    check_room,
+    checked_frozen,
+    checked_pair,
+    per_record,
+    settled_on_bounds,
 )
 from microcalibrate.errors import InvalidOption, InvalidProblem
 
@@ -37,6 +43,10 @@ class Problem:
         importances: Shape `(n_targets,)`: weights of the squared errors of soft targets, sum 1.
         min_ratio: Shape `(n_records,)`: least calibrated over design weight, may be -inf.
         max_ratio: Shape `(n_records,)`: greatest calibrated over design weight, may be inf.
+        min_weight: Shape `(n_records,)`: least calibrated weight, may be -inf.
+        max_weight: Shape `(n_records,)`: greatest calibrated weight, may be inf.
+        frozen: Shape `(n_records,)`: which records keep their design weight.
+        heteroscedasticity: Shape `(n_records,)`, positive: how freely each weight may move.
     """
 
     design_weights: Vector
@@ -48,6 +58,10 @@ class Problem:
     importances: Vector
     min_ratio: Vector
     max_ratio: Vector
+    min_weight: Vector
+    max_weight: Vector
+    frozen: NDArray[np.bool_]
+    heteroscedasticity: Vector
 
     @property
     def n_records(self) -> int:
@@ -63,6 +77,39 @@ class Problem:
     def is_soft(self) -> NDArray[np.bool_]:
         """Which targets are soft, shape `(n_targets,)`."""
         return np.isnan(self.tolerances)
+
+    @property
+    def lower_ratio(self) -> Vector:
+        """Least ratio of each record, by all its bounds together, shape `(n_records,)`."""
+        return self._all_bounds(self.min_ratio, self.min_weight, np.maximum)
+
+    @property
+    def upper_ratio(self) -> Vector:
+        """Greatest ratio of each record, by all its bounds together, shape `(n_records,)`."""
+        return self._all_bounds(self.max_ratio, self.max_weight, np.minimum)
+
+    def _all_bounds(self, ratio: Vector, weight: Vector, narrower: Any) -> Vector:
+        if np.isfinite(weight).any():
+            # A record without design weight has no weight to bound.
+            d = self.design_weights
+            allowed = np.divide(weight, d, out=np.array(ratio, copy=True), where=d > 0)
+            ratio = np.asarray(narrower(ratio, allowed))
+        return np.where(self.frozen, 1.0, ratio) if self.frozen.any() else ratio
+
+    def weights_of(self, ratio: Vector) -> Vector:
+        """Weights of given ratios, shape `(n_records,)`.
+
+        Ratios within their bounds give weights that are within them to the last bit, by whichever
+        of `weight / design_weight`, `bound * design_weight` and `max_weight` it is checked.
+        """
+        lower, upper = self.lower_ratio, self.upper_ratio
+        settled = settled_on_bounds(ratio * self.design_weights, self.design_weights, lower, upper)
+        near = 4 * np.finfo(np.float64).eps * np.abs(settled)
+        past_low = (settled < self.min_weight) & (settled + near >= self.min_weight)
+        past_high = (settled > self.max_weight) & (settled - near <= self.max_weight)
+        np.copyto(settled, self.min_weight, where=past_low & (self.design_weights > 0))
+        np.copyto(settled, self.max_weight, where=past_high)
+        return settled
 
     def estimates(self, weights: Vector) -> Vector:
         """What `weights` `(n_records,)` give for each target, shape `(n_targets,)`."""
@@ -85,6 +132,10 @@ class Problem:
         importances: Any = None,
         min_weight_ratio: Any = 0.0,
         max_weight_ratio: Any = None,
+        min_weight: Any = None,
+        max_weight: Any = None,
+        frozen: Any = None,
+        heteroscedasticity: Any = None,
     ) -> Problem:
         """Check a problem and bring it into one form.
 
@@ -102,6 +153,14 @@ class Problem:
                 to the others. Missing is 1.
             min_weight_ratio: Least calibrated over design weight: a number, or one per record.
             max_weight_ratio: Greatest calibrated over design weight; None is no bound.
+            min_weight: Least calibrated weight of a record that has a design weight: a number, or
+                one per record; None is no bound.
+            max_weight: Greatest calibrated weight, the same.
+            frozen: Mask `(n_records,)` of records that keep their design weight exactly.
+            heteroscedasticity: Factors `q`, positive, one per record (Deville and Särndal 1992):
+                the distance of a record counts `1 / q`, so that weights of large factors move
+                more. R's `variance` and `sigma2` are the inverse of it. Only their proportions
+                count.
 
         Returns:
             The problem, in float64.
@@ -150,8 +209,25 @@ class Problem:
             raise InvalidOption(
                 f'scale of target "{names[first]}" is {scale[first]:g}. Scales must be positive.'
             )
-        low, high = _checked_bounds(min_weight_ratio, max_weight_ratio, len(design_weights))
-        return cls(
+        n_records = len(design_weights)
+        low, high = checked_pair(
+            ("min_weight_ratio", "max_weight_ratio"),
+            per_record("min_weight_ratio", min_weight_ratio, 0.0, n_records),
+            per_record("max_weight_ratio", max_weight_ratio, np.inf, n_records),
+        )
+        least, most = checked_pair(
+            ("min_weight", "max_weight"),
+            per_record("min_weight", min_weight, -np.inf, n_records),
+            per_record("max_weight", max_weight, np.inf, n_records),
+        )
+        factors = per_record("heteroscedasticity", heteroscedasticity, 1.0, n_records)
+        if not np.all(np.isfinite(factors) & (factors > 0)):
+            first = int(np.flatnonzero(~(np.isfinite(factors) & (factors > 0)))[0])
+            raise InvalidOption(
+                f"heteroscedasticity of record {first} is {factors[first]:g}; factors must be "
+                "positive and finite."
+            )
+        problem = cls(
             design_weights=design_weights,
             estimate_matrix=matrix,
             targets=values,
@@ -161,7 +237,14 @@ class Problem:
             importances=np.where(soft, importance, 0) / max(importance[soft].sum(), 1e-300),
             min_ratio=low,
             max_ratio=high,
+            min_weight=least,
+            max_weight=most,
+            frozen=np.broadcast_to(np.False_, n_records),
+            heteroscedasticity=factors,
         )
+        held = checked_frozen(frozen, n_records)
+        check_room(design_weights, problem.lower_ratio, problem.upper_ratio, held)
+        return replace(problem, frozen=held)
 
 
 def _checked_names(
@@ -257,35 +340,3 @@ def _check_support(targets: Vector, total: Vector, names: tuple[str, ...]) -> No
             f"weight contributes to it (column {first} is all zero). Drop it, or mend the "
             "estimate matrix."
         )
-
-
-def _checked_bounds(low: Any, high: Any, n_records: int) -> tuple[Vector, Vector]:
-    bounds = []
-    for name, value, default in (
-        ("min_weight_ratio", low, 0.0),
-        ("max_weight_ratio", high, np.inf),
-    ):
-        try:
-            array = numbers(default if value is None else value)
-        except (TypeError, ValueError) as error:
-            raise InvalidOption(f"{name} does not hold numbers: {error}") from error
-        if array.shape not in ((), (n_records,)):
-            raise InvalidOption(
-                f"{name} has shape {array.shape}; give one number, or one per record ({n_records})."
-            )
-        if np.isnan(array).any():
-            raise InvalidOption(f"{name} is NaN; give a number, or None for no bound.")
-        bounds.append(np.broadcast_to(array, n_records))
-    lower, upper = bounds
-    crossed = np.flatnonzero(lower > upper)
-    if crossed.size:
-        first = int(crossed[0])
-        raise InvalidOption(
-            f"min_weight_ratio is {lower[first]:g} and max_weight_ratio is {upper[first]:g} "
-            f"(record {first}): the bounds cross."
-        )
-    if np.any(lower == np.inf) or np.any(upper == -np.inf):
-        raise InvalidOption("min_weight_ratio cannot be inf, nor max_weight_ratio -inf.")
-    if np.any(upper < 0):
-        raise InvalidOption("max_weight_ratio is negative: no weight could be positive.")
-    return lower, upper

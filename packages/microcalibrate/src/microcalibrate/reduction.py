@@ -70,16 +70,18 @@ def refit_records(
         InfeasibleTargets: If exact or banded targets cannot all hold on these records.
     """
     kept = draw.record_index
+    survivors = survivors_of(problem, draw)
     solution = solve(
-        survivors_of(problem, draw),
+        survivors,
         settings.distance,
+        loss=settings.loss,
         closeness=settings.refit_closeness,
         max_iter=max_iter,
         phase="refit",
         progress=bar.show,
     )
     weights = np.zeros(problem.n_records)
-    weights[kept] = solution.ratio * draw.start_weights
+    weights[kept] = survivors.weights_of(solution.ratio)
     return solution, weights
 
 
@@ -100,6 +102,10 @@ def survivors_of(problem: Problem, draw: Draw) -> Problem:
         estimate_matrix=sp.csr_array(rows) if is_sparse(rows) else rows,
         min_ratio=lower,
         max_ratio=upper,
+        min_weight=problem.min_weight[kept],
+        max_weight=problem.max_weight[kept],
+        frozen=problem.frozen[kept],
+        heteroscedasticity=problem.heteroscedasticity[kept],
     )
 
 
@@ -107,5 +113,5 @@ def _with_enough(problem: Problem, weights: Vector, budget: Budget) -> Vector:
     """The dense weights; where fewer records have any than are asked for, a little for all."""
     if budget.records is None or int((weights > 0).sum()) >= budget.records:
         return weights
-    share = np.minimum(np.maximum(LEAST_SURVIVOR, problem.min_ratio), problem.max_ratio)
+    share = np.minimum(np.maximum(LEAST_SURVIVOR, problem.lower_ratio), problem.upper_ratio)
     return np.maximum(weights, share * problem.design_weights)

@@ -65,6 +65,10 @@ class Status(Enum):
     """How a solve ended; the text is what to make of it."""
 
     CONVERGED = "The duality gap is below its tolerance: these are the closest weights."
+    STATIONARY = (
+        "No weights near these are better: the convex problem around them has its certificate. "
+        "With a capped loss, better ones far from these cannot be ruled out."
+    )
     STEP_LIMIT = (
         "Stopped at the step limit. Raise `max_iter`, or look at `result.targets` for targets in "
         "conflict."
@@ -74,6 +78,11 @@ class Status(Enum):
         "optimum may be; look for targets of very different size or support."
     )
     CANCELLED = "Cancelled. These are the best weights so far, not the optimum."
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether gap and residuals were checked to be below their tolerances."""
+        return self in (Status.CONVERGED, Status.STATIONARY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +129,7 @@ class CalibrationResult:
     @property
     def converged(self) -> bool:
         """Whether gap and residuals were checked to be below their tolerances."""
-        return self.status is Status.CONVERGED
+        return self.status.is_certified
 
     @property
     def seed(self) -> int:

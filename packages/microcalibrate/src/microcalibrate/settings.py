@@ -9,6 +9,7 @@ import numpy as np
 
 from microcalibrate.arrays import Vector
 from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.losses import SQUARED, Loss
 from microcalibrate.errors import InvalidOption
 from microcalibrate.problem import Problem
 from microcalibrate.selection.drawing import SAMPLED_GATES, SELECTIONS, Budget
@@ -24,6 +25,7 @@ class Settings:
     Attributes:
         budget: How many records stay, or None for all.
         distance: What closeness to design weights means.
+        loss: What errors of soft targets cost.
         closeness: Price of distance in the dense solve.
         refit_closeness: Price of distance in the refit.
         selection: Name of the way in which records are chosen.
@@ -34,6 +36,7 @@ class Settings:
 
     budget: Budget | None
     distance: Distance
+    loss: Loss
     closeness: float
     refit_closeness: float
     selection: str
@@ -50,6 +53,7 @@ class Settings:
         target_records: int | None,
         kappa: float,
         distance: Distance,
+        loss: Loss = SQUARED,
         closeness: float,
         refit_closeness: float | None,
         selection: str,
@@ -67,10 +71,19 @@ class Settings:
             refit_closeness = REFIT_CLOSENESS * closeness
         if not _is_whole(seed) or seed < 0:
             raise InvalidOption(f"seed={seed!r} must be a whole number that is not negative.")
-        _check_selection(problem, selection, temperature, device)
+        _check_selection(problem, selection, temperature, device, loss)
+        free = (problem.design_weights > 0) & (problem.lower_ratio < problem.upper_ratio)
+        # Refuses here, not in the middle of a solve, bounds that a distance cannot do with.
+        distance.between(problem.lower_ratio[free], problem.upper_ratio[free])
+        if loss is not SQUARED and not problem.is_soft.any():
+            raise InvalidOption(
+                f'loss="{loss}" is about soft targets, and none is soft. Leave it out, or leave '
+                "some tolerances out."
+            )
         return cls(
             budget=_checked_budget(problem, target_records, l0_lambda, kappa),
             distance=distance,
+            loss=loss,
             closeness=closeness,
             refit_closeness=_positive("refit_closeness", refit_closeness),
             selection=selection,
@@ -88,7 +101,12 @@ class Settings:
             "kappa": budget.kappa if budget else None,
             "min_weight_ratio": _plain_bound(problem.min_ratio),
             "max_weight_ratio": _plain_bound(problem.max_ratio),
+            "min_weight": _plain_bound(problem.min_weight, unbounded=-np.inf),
+            "max_weight": _plain_bound(problem.max_weight),
+            "n_frozen": int(problem.frozen.sum()),
+            "heteroscedasticity": None if np.all(problem.heteroscedasticity == 1) else "per record",
             "distance": self.distance.name,
+            "loss": str(self.loss),
             "closeness": self.closeness,
             "refit_closeness": self.refit_closeness,
             "selection": self.selection if self.budget else None,
@@ -112,6 +130,11 @@ def _checked_budget(
         raise InvalidOption(f"kappa={kappa!r} must be finite and not negative.")
     if target_records is None and l0_lambda == 0:
         return None
+    if problem.frozen.any():
+        raise InvalidOption(
+            "records cannot be selected while some are frozen: a record that is kept stands for "
+            "those that are not. Leave frozen out, or calibrate all records."
+        )
     if np.any(problem.min_ratio < 0):
         raise InvalidOption(
             "records cannot be selected while weights may turn negative: set min_weight_ratio to "
@@ -133,7 +156,7 @@ def _checked_budget(
 
 
 def _check_selection(
-    problem: Problem, selection: str, temperature: float | None, device: str | None
+    problem: Problem, selection: str, temperature: float | None, device: str | None, loss: Loss
 ) -> None:
     known = [*SELECTIONS, SAMPLED_GATES]
     if selection not in known:
@@ -150,6 +173,11 @@ def _check_selection(
         raise InvalidOption(
             'gates are trained on soft targets, and none is soft. Use selection="closed_form", '
             "or leave some tolerances out."
+        )
+    if selection == SAMPLED_GATES and loss is not SQUARED:
+        raise InvalidOption(
+            f'gates are trained on squared errors, not on loss="{loss}". Use '
+            'selection="closed_form", or leave loss out.'
         )
 
 
@@ -168,8 +196,10 @@ def _positive(name: str, value: float) -> float:
     return float(value)
 
 
-def _plain_bound(values: Vector) -> float | str | None:
+def _plain_bound(values: Vector, unbounded: float = np.inf) -> float | str | None:
     if np.any(values != values[0]):
         return "per record"
+    if values[0] == unbounded:
+        return None
     # JSON has no infinities; no upper bound is None, as it is given.
     return float(values[0]) if np.isfinite(values[0]) else (None if values[0] > 0 else "-inf")

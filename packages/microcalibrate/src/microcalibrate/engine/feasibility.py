@@ -140,7 +140,7 @@ def check_feasibility(problem: Problem) -> Feasibility:
         "target_2" is 9, but weights within their bounds give 0 to 6.
         "target_0" + "target_1" is "target_2" in every record, but the targets are 3 and 9.
     """
-    difficulty = difficulty_of(problem, problem.min_ratio, problem.max_ratio)
+    difficulty = difficulty_of(problem, problem.lower_ratio, problem.upper_ratio)
     found = _without_support(problem, difficulty) + _out_of_reach(problem, difficulty)
     groups = copies(problem.estimate_matrix, problem.design_weights)
     found += [_duplicates(problem, group) for group in groups]
@@ -176,7 +176,7 @@ def reachable_range(problem: Problem) -> tuple[Vector, Vector]:
         >>> reachable_range(problem)
         (array([-8.]), array([4.]))
     """
-    found = difficulty_of(problem, problem.min_ratio, problem.max_ratio)
+    found = difficulty_of(problem, problem.lower_ratio, problem.upper_ratio)
     return found.lowest, found.highest
 
 

@@ -56,8 +56,7 @@ class InteriorPoint:
 
     Args:
         program: What to solve.
-        prices: Where to start, shape `(n_targets,)`, for a program without slacks; None where no
-            price is known.
+        prices: Where to start, shape `(n_targets,)`; None where no price is known.
 
     Attributes:
         x: Ratios and slacks.
@@ -80,7 +79,7 @@ class InteriorPoint:
         """Start where no price is known."""
         program = self._program
         n_targets = len(program.goal)
-        soft = ~program.is_hard
+        soft = ~program.is_equation
         self.prices = np.zeros(n_targets)
 
         # Ratios start at 1, or well within bounds that exclude it; slacks in the middle of their
@@ -104,7 +103,7 @@ class InteriorPoint:
         self._z_below[priced] = program.slack_price[priced - program.n_ratios]
 
     def _start_at(self, prices: Vector) -> None:
-        """Start near the central path above given prices, for a program without slacks.
+        """Start near the central path above given prices, as far as slacks allow these.
 
         Each `x` is its best response, moved off its bounds so far that its multiplier times its
         room is the common product. Multipliers are what the prices leave over, plus what gives
@@ -112,7 +111,7 @@ class InteriorPoint:
         """
         program = self._program
         low, high = program.lower, program.upper
-        self.prices = prices
+        self.prices = prices = program.allowed(prices)
         self.gradient = program.gradient(prices)
         best = program.response(self.gradient)
         missed = program.errors(best)

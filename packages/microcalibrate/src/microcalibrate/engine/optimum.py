@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.losses import SQUARED, Loss
 from microcalibrate.engine.solving import Solution
 from microcalibrate.problem import Problem
 
@@ -28,6 +29,7 @@ class Optimum:
         record_index: Positions of the problem's records among all, shape `(n_solved,)`.
         n_records: How many records there are in all.
         selection: How records were chosen, or None where all stayed.
+        loss: What errors of soft targets cost.
     """
 
     problem: Problem
@@ -37,17 +39,18 @@ class Optimum:
     record_index: npt.NDArray[np.int64]
     n_records: int
     selection: str | None
+    loss: Loss = SQUARED
 
     @property
     def weights(self) -> Vector:
         """Calibrated weights of all records, shape `(n_records,)`, zero where not chosen."""
-        return self.spread(self.solution.ratio * self.problem.design_weights)
+        return self.spread(self.problem.weights_of(self.solution.ratio))
 
     def spread(self, values: Any) -> Vector:
         """Values of the problem's records, `(n_solved, …)`, among zeros for all others."""
         values = np.asarray(values, dtype=np.float64)
         if len(values) == self.n_records:
-            return values
+            return np.asarray(values)
         out = np.zeros((self.n_records, *values.shape[1:]))
         out[self.record_index] = values
-        return out
+        return np.asarray(out)

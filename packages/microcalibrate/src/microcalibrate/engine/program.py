@@ -6,10 +6,12 @@ Over ratios `r` of records and slacks `s` of targets, together `x = (r, s)`:
     with        e = A.T r - slack_sign s - b,   lower <= x <= upper,
                 e_j = 0 where compliance_j = 0
 
-A soft target has a compliance (the inverse of its importance) and no slack; an exact one has
-neither; a banded one has a free slack between minus and plus its tolerance. A hard target may be
-made elastic: two more slacks, up and down, at a price. So every kind of target is a pair of
-numbers, and the engine knows boxes, costs and columns only.
+An exact target has no compliance and no slack; a banded one has a free slack between minus and plus
+its tolerance. A soft target whose errors are squared has a compliance, the inverse of its
+importance; where they count by their absolute value, it has two slacks instead, up and down, at the
+price of its importance; with both its loss is Huber's. A hard target may be made elastic in the
+same way. So every kind of target is some numbers, and the engine knows boxes, costs and columns
+only.
 
 For prices `y` of the targets, the best response of each `x_i` is known in closed form, and so is
 a lower bound of the objective (Fenchel duality): the gap between the two is the certificate.
@@ -23,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.engine.distances import Distance
+from microcalibrate.engine.losses import SQUARED, Loss
 from microcalibrate.engine.normal_equations import Columns, columns_of
 from microcalibrate.problem import Problem
 
@@ -39,7 +42,8 @@ class Program:
     Attributes:
         columns: Scaled columns `A`, shape `(n_free, n_targets)`.
         goal: `b`, shape `(n_targets,)`, in scales.
-        compliance: Shape `(n_targets,)`; zero for exact and banded targets.
+        compliance: Shape `(n_targets,)`; zero where an equation must hold as it stands: of exact
+            and banded targets, and of soft ones whose errors are in slacks.
         tolerance: Shape `(n_targets,)`, in scales; infinite for soft targets.
         share: Price of distance times the record's share of design weight, shape `(n_free,)`.
         distance: What `phi` is.
@@ -72,12 +76,22 @@ class Program:
     @property
     def is_hard(self) -> NDArray[np.bool_]:
         """Which targets are exact or banded, shape `(n_targets,)`."""
+        return np.isfinite(self.tolerance)
+
+    @property
+    def is_equation(self) -> NDArray[np.bool_]:
+        """For which targets the error, beyond its slacks, must be zero, shape `(n_targets,)`."""
         return np.asarray(self.compliance == 0)
 
     @property
     def has_slack(self) -> bool:
         """Whether some target has a slack, whose cost has no curvature."""
         return len(self.slack_target) > 0
+
+    @property
+    def has_priced_slack(self) -> bool:
+        """Whether some target has slacks at a price: only the interior point method knows them."""
+        return bool(np.any(self.slack_price > 0))
 
     def elastic(self, price: float) -> Program:
         """The same program with hard targets allowed to miss, at `price` a scale."""
@@ -92,6 +106,13 @@ class Program:
             slack_price=np.concatenate([self.slack_price, free + price]),
             n_elastic=len(free),
         )
+
+    def allowed(self, prices: Vector) -> Vector:
+        """Prices, none above that of a slack: the slack would pay to grow for ever."""
+        most = np.full(len(prices), np.inf)
+        priced = self.slack_price > 0
+        most[self.slack_target[priced]] = self.slack_price[priced]
+        return np.clip(prices, -most, most)
 
     def gradient(self, prices: Vector) -> Vector:
         """What the targets, at their prices, charge for a unit of each `x`."""
@@ -143,7 +164,7 @@ class Program:
 
     def objective(self, x: Vector, errors: Vector) -> float:
         """Value of the objective at `x`, whose `errors` are known."""
-        soft = ~self.is_hard
+        soft = ~self.is_equation
         return float(self.cost(x).sum() + 0.5 * (errors[soft] ** 2 / self.compliance[soft]).sum())
 
     def gap(self, x: Vector, errors: Vector, prices: Vector, gradient: Vector) -> float:
@@ -175,9 +196,9 @@ class Program:
     def gap_of_targets(self, errors: Vector, prices: Vector) -> float:
         """The part of the gap that is left where each `x` is its best response.
 
-        A hard target that is missed by `e` adds `|price * e|`.
+        An equation that is missed by `e` adds `|price * e|`.
         """
-        soft = ~self.is_hard
+        soft = ~self.is_equation
         compliance = self.compliance[soft]
         gap = (0.5 * (errors[soft] - compliance * prices[soft]) ** 2 / compliance).sum()
         return float(gap + np.abs(prices[~soft] * errors[~soft]).sum())
@@ -187,6 +208,7 @@ def program_of(
     problem: Problem,
     distance: Distance,
     closeness: float,
+    loss: Loss = SQUARED,
 ) -> tuple[Program, NDArray[np.bool_], Vector]:
     """Bring a problem into the engine's form.
 
@@ -195,14 +217,15 @@ def program_of(
         distance: What `phi` is.
         closeness: Price of distance in units of half the mean squared error of soft targets.
             With hard targets alone it changes nothing and 1 is used.
+        loss: What errors of soft targets cost; its cap is not looked at.
 
     Returns:
         The program over the free records; the mask `(n_records,)` of these; and the ratios of all
         records, right for those that are held: of design weight zero, or with equal bounds.
     """
     matrix, design_weights = problem.estimate_matrix, problem.design_weights
-    lower = np.maximum(problem.min_ratio, distance.lower)
-    upper = np.minimum(problem.max_ratio, distance.upper)
+    lower = np.maximum(problem.lower_ratio, distance.lower)
+    upper = np.minimum(problem.upper_ratio, distance.upper)
     free = (design_weights > 0) & (lower < upper)
     ratio = np.ones(problem.n_records)
     goal = problem.targets
@@ -212,21 +235,28 @@ def program_of(
         matrix, design_weights = matrix[free], design_weights[free]
         lower, upper = lower[free], upper[free]
     soft = problem.is_soft
-    with np.errstate(divide="ignore"):
-        compliance = np.where(soft, np.minimum(1 / problem.importances, NO_IMPORTANCE), 0.0)
+    counts = soft & (problem.importances > 0)
+    importance = np.where(counts, problem.importances, 1.0)
+    uncounted = np.where(soft, NO_IMPORTANCE, 0.0)
+    compliance = np.where(counts, 1 / (importance * loss.curvature), uncounted)
+    compliance = np.minimum(compliance, NO_IMPORTANCE)
     banded = np.flatnonzero(problem.tolerances > 0)
     band = problem.tolerances[banded]
+    limited = np.flatnonzero(counts & np.isfinite(loss.most_slope))
+    price = problem.importances[limited] * loss.most_slope
+    up, down = np.ones(len(limited)), np.zeros(len(limited))
+    spread = design_weights / problem.heteroscedasticity[free]
     program = Program(
         columns=columns_of(matrix, design_weights, 1 / problem.scales),
         goal=goal / problem.scales,
         compliance=compliance,
         tolerance=np.where(soft, np.inf, problem.tolerances),
-        share=(closeness if soft.any() else 1.0) * design_weights / design_weights.sum(),
+        share=(closeness if soft.any() else 1.0) * spread / spread.sum(),
         distance=distance.between(lower, upper),
-        lower=np.concatenate([lower, -band]),
-        upper=np.concatenate([upper, band]),
-        slack_target=banded,
-        slack_sign=np.ones(len(banded)),
-        slack_price=np.zeros(len(banded)),
+        lower=np.concatenate([lower, -band, down, down]),
+        upper=np.concatenate([upper, band, down + np.inf, down + np.inf]),
+        slack_target=np.concatenate([banded, limited, limited]),
+        slack_sign=np.concatenate([np.ones(len(banded)), up, -up]),
+        slack_price=np.concatenate([np.zeros(len(banded)), price, price]),
     )
     return program, free, ratio

@@ -1,71 +1,27 @@
-"""The one loop around the engine's steps: limits, certificate, history, progress and cancel."""
+"""A problem in, its certified weights out: conflicts named, losses that are not convex included."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from microcalibrate.engine.distances import Distance
-from microcalibrate.engine.dual_newton import DualNewton
-from microcalibrate.engine.interior_point import InteriorPoint
+from microcalibrate.engine.loop import Loop, Progress, Step
+from microcalibrate.engine.losses import SQUARED, Loss
 from microcalibrate.engine.normal_equations import Vector
-from microcalibrate.engine.program import NO_IMPORTANCE, Program, program_of
+from microcalibrate.engine.program import program_of
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
 from microcalibrate.problem import Problem
 from microcalibrate.result import Status
 
-# Below this relative gap it is nearly known which records sit on a bound: plain Newton steps then
-# may end the solve at once, with weights exactly on their bounds.
-POLISH_BELOW = 1e-6
-# Steps beyond the certificate, for the sake of weights that lie exactly on their bounds.
-EXTRA_STEPS = 3
-# Plain Newton steps are given up when the objective exceeds that of the start this many times.
-RUNS_AWAY = 10
-# From the prices of a nearby problem plain Newton steps take this many at most.
-WARM_STEPS = 12
-# They are handed to the interior point method where their relative gap, 1 for prices of zero, is
-# below this: on some twenty problems starts from worse ones took no fewer steps than cold ones.
-NEAR_GAP = 0.8
-# An exact or banded target holds when it is missed by no more than this, in scales.
-HARD_TOLERANCE = 1e-9
 # Price of a miss of a hard target, in units of the objective: tries in turn.
 ELASTIC_PRICES = (1e3, 1e6, 1e9)
 # A miss that the highest price leaves is real above this size, in scales.
 REAL_MISS = 1e-7
 # A target is part of the conflict if its price is more than this share of that of a miss.
 IN_CONFLICT = 1e-3
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line of the history of a solve.
-
-    Attributes:
-        phase: What is being solved: "dense" or "refit".
-        step: Steps taken, from 0.
-        method: Which kind of step came last.
-        loss: Objective: price of distance plus half the mean squared error of soft targets.
-        gap: Relative duality gap.
-        residual: Largest miss of an exact or banded target beyond its tolerance, in scales.
-        step_length: In [0, 1].
-        seconds: Since the solve began.
-    """
-
-    phase: str
-    step: int
-    method: str
-    loss: float
-    gap: float
-    residual: float
-    step_length: float
-    seconds: float
-
-
-Progress = Callable[[Step], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +63,7 @@ def solve(
     problem: Problem,
     distance: Distance,
     *,
+    loss: Loss = SQUARED,
     closeness: float = 1e-4,
     max_iter: int = 1000,
     tolerance: float = 1e-8,
@@ -119,7 +76,10 @@ def solve(
     Args:
         problem: A checked problem.
         distance: Distance of ratios from 1.
-        closeness: Price of distance in units of half the mean squared error of soft targets.
+        loss: What errors of soft targets cost. With a capped one the answer is the best near it,
+            and its status is `STATIONARY`.
+        closeness: Price of distance in units of the loss: for squares, half the mean squared
+            error of soft targets.
         max_iter: Most Newton steps.
         tolerance: Relative duality gap at which to stop.
         phase: Label of the history.
@@ -143,8 +103,20 @@ def solve(
         array([1.5, 1.5])
     """
     start = None if start_prices is None else checked_prices(start_prices, problem.n_targets)
-    program, free, ratio = program_of(problem, distance, closeness)
-    loop = _Loop(max_iter, tolerance, phase, progress)
+    if np.isfinite(loss.cap):
+        return _solve_capped(
+            problem,
+            distance,
+            loss,
+            start,
+            closeness=closeness,
+            max_iter=max_iter,
+            tolerance=tolerance,
+            phase=phase,
+            progress=progress,
+        )
+    program, free, ratio = program_of(problem, distance, closeness, loss)
+    loop = Loop(max_iter, tolerance, phase, progress)
     ratio = ratio.copy()
     if not free.any():
         return _all_held(problem, ratio)
@@ -170,6 +142,47 @@ def solve(
     if relaxed is not None:
         raise relaxed
     return solution
+
+
+def _solve_capped(
+    problem: Problem, distance: Distance, loss: Loss, start: Vector | None, **options: Any
+) -> Solution:
+    """Majorise and minimise; see `losses.capped`.
+
+    At given weights the capped loss lies below, and touches, the loss without a cap in which the
+    targets beyond it do not count. The minimum of the latter is certified, so the capped loss
+    falls from round to round, until the targets beyond the cap are those that were left out: then
+    both losses agree near the answer.
+    """
+    convex = replace(loss, cap=np.inf)
+    left_out = np.zeros(problem.n_targets, dtype=np.bool_)
+    history: list[Step] = []
+    errors: list[Vector] = []
+    least = np.inf
+    while True:
+        counted = replace(problem, importances=np.where(left_out, 0.0, problem.importances))
+        solution = solve(counted, distance, loss=convex, start_prices=start, **options)
+        history += [
+            replace(step, step=len(history) + place) for place, step in enumerate(solution.history)
+        ]
+        errors.append(solution.step_errors)
+        missed = np.abs(problem.errors(solution.ratio * problem.design_weights))
+        beyond = problem.is_soft & (missed > loss.cap)
+        before, least = least, loss.cap * problem.importances[left_out].sum()
+        least += solution.history[-1].loss if solution.history else 0.0
+        # Rounds that gain nothing could go on for ever between equals.
+        has_gained = least < before - options["tolerance"] * abs(least)
+        if solution.status is not Status.CONVERGED or (beyond == left_out).all() or not has_gained:
+            break
+        left_out = beyond
+        start = np.where(beyond, 0.0, solution.prices)
+    ended = solution.status
+    return replace(
+        solution,
+        status=Status.STATIONARY if ended is Status.CONVERGED else ended,
+        history=tuple(history),
+        step_errors=np.concatenate(errors),
+    )
 
 
 def checked_prices(prices: Any, n_targets: int) -> Vector:
@@ -242,131 +255,3 @@ def _infeasible(
         conflict=conflict,
         result=solution,
     )
-
-
-def _newton_from(program: Program, prices: Vector) -> DualNewton:
-    """Newton's method at given prices, or at zero where that is nearer to the optimum.
-
-    Of two prices the one with the higher lower bound of the objective counts as nearer.
-    """
-    # A target without importance has no price: its compliance would turn one into a vast error.
-    newton = DualNewton(program, np.where(program.compliance < NO_IMPORTANCE, prices, 0.0))
-    at_zero = program.cost(program.response(np.zeros(len(program.lower)))).sum()
-    return newton if newton.bound() > at_zero else DualNewton(program)
-
-
-def _is_near(program: Program, newton: DualNewton) -> bool:
-    """Whether prices tell the interior point method more than a start from nothing would."""
-    return newton.gap() <= NEAR_GAP * program.objective(newton.x, newton.errors)
-
-
-class _Loop:
-    """Runs methods on programs; keeps what is common to all: limits, history, the best point."""
-
-    def __init__(
-        self, max_iter: int, tolerance: float, phase: str, progress: Progress | None
-    ) -> None:
-        self.max_iter = max_iter
-        self.tolerance = tolerance
-        self.phase = phase
-        self.progress = progress
-        self.history: list[Step] = []
-        self.step_errors: list[Vector] = []
-        self.begun = time.perf_counter()
-
-    def run(self, program: Program, price: float, start: Vector | None = None) -> Status:
-        """Solve one program; a miss of a hard target costs `price`, in units of its objective.
-
-        Afterwards `ratio`, `prices`, `gap`, `residual` and `misses` are set.
-        """
-        n = program.n_ratios
-        self.ratio = np.clip(1.0, program.lower[:n], program.upper[:n])
-        self.prices = np.zeros(len(program.goal))
-        self.misses = np.zeros(len(program.goal))
-        self.gap = self.residual = np.inf
-        try:
-            return self._iterate(program, price, start)
-        except KeyboardInterrupt:
-            return Status.CANCELLED
-
-    def _iterate(self, program: Program, price: float, start: Vector | None) -> Status:
-        # Plain Newton steps come first, from the prices of a nearby problem or from zero, and
-        # again when the interior point method nearly knows the answer. Without such prices they
-        # need a program whose costs are all curved: one without slacks.
-        warm = None if start is None else _newton_from(program, start)
-        newton_works = not program.has_slack
-        newton = warm or (DualNewton(program) if newton_works else None)
-        interior: InteriorPoint | None = None
-        elastic = program
-        polish_below = POLISH_BELOW
-        extra_steps = 0
-        while True:
-            if newton:
-                self._judge(program, newton)
-                self._note(newton)
-            else:
-                if interior is None:
-                    elastic = program.elastic(price) if price else program
-                    # Hard targets may turn out infeasible: then prices that Newton's steps have
-                    # raised lead far away, and a start from nothing takes fewer steps.
-                    is_near = warm is not None and not price and _is_near(program, warm)
-                    interior = InteriorPoint(elastic, warm.prices if warm and is_near else None)
-                self._judge(elastic, interior)
-                self._note(interior)
-            if self._is_certified():
-                if newton or interior is None or self._settles(elastic, interior):
-                    return Status.CONVERGED
-                extra_steps += 1
-                if extra_steps > EXTRA_STEPS:
-                    return Status.CONVERGED
-            if len(self.history) > self.max_iter:
-                return Status.CONVERGED if self._is_certified() else Status.STEP_LIMIT
-            if interior and newton_works and not newton and self.gap < polish_below:
-                polish_below = self.gap * 1e-2
-                newton = DualNewton(program, interior.prices)
-            if newton and (self._runs_away(newton is warm) or not newton.step()):
-                newton = None
-            if interior and not newton and not interior.step():
-                return Status.CONVERGED if self._is_certified() else Status.STALLED
-
-    def _settles(self, program: Program, interior: InteriorPoint) -> bool:
-        """Put ratios that are coming to a bound right on it, if the certificate survives that."""
-        self._judge(program, interior.settled())
-        if self._is_certified():
-            return True
-        self._judge(program, interior)
-        return False
-
-    def _runs_away(self, is_warm: bool) -> bool:
-        """Whether plain steps have made things far worse than at the start, or take too many."""
-        if is_warm and len(self.history) > WARM_STEPS:
-            return True
-        return self.loss > RUNS_AWAY * self.history[0].loss > 0
-
-    def _is_certified(self) -> bool:
-        return self.gap <= self.tolerance and self.residual <= HARD_TOLERANCE
-
-    def _judge(self, program: Program, method: DualNewton | InteriorPoint) -> None:
-        self.loss = program.objective(method.x, method.errors)
-        self.gap = method.gap() / max(abs(self.loss), 1e-16)
-        self.residual = float(np.abs(method.errors[program.is_hard]).max(initial=0.0))
-        self.misses = program.misses(method.x, method.errors)
-        self.errors = program.errors_with_slack(method.x, method.errors)
-        self.prices = method.prices
-        self.ratio = method.x[: program.n_ratios]
-
-    def _note(self, method: DualNewton | InteriorPoint) -> None:
-        step = Step(
-            self.phase,
-            len(self.history),
-            method.name,
-            self.loss,
-            self.gap,
-            self.residual,
-            method.step_length,
-            time.perf_counter() - self.begun,
-        )
-        self.step_errors.append(self.errors)
-        self.history.append(step)
-        if self.progress is not None:
-            self.progress(step)

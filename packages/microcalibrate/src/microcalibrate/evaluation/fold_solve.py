@@ -96,7 +96,7 @@ class FoldSolve:
         start_prices: Prices of all targets, shape `(n_targets,)`, such as `dense.prices` of the
             whole problem: the same solve in fewer steps.
         **options: Further options of `Calibration` that are not about targets, weights or
-            bounds: `distance`, `closeness`, `refit_closeness`, `selection`, `temperature`,
+            bounds: `distance`, `loss`, `closeness`, `refit_closeness`, `selection`, `temperature`,
             `device`. Those of the draw can be given anew in `refit`.
 
     Attributes:
@@ -176,6 +176,7 @@ class FoldSolve:
         solution = solve(
             part,
             settings.distance,
+            loss=settings.loss,
             closeness=settings.closeness,
             max_iter=self._max_iter,
             progress=self._bar.show,
@@ -183,7 +184,7 @@ class FoldSolve:
         ).unless_cancelled()
         prices = np.zeros(self.problem.n_targets)
         prices[self._kept] = solution.prices
-        return Dense(solution.ratio * part.design_weights, solution.status, prices)
+        return Dense(part.weights_of(solution.ratio), solution.status, prices)
 
     def _checked(self, part: Problem, **changed: Any) -> Settings:
         """Own options, some of them changed, checked together."""
@@ -193,6 +194,7 @@ class FoldSolve:
             "target_records": None,
             "kappa": self._kappa,
             "distance": own.distance,
+            "loss": own.loss,
             "closeness": own.closeness,
             "refit_closeness": self._refit_closeness,
             "selection": own.selection,

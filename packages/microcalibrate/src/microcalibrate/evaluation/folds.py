@@ -284,4 +284,8 @@ def without_targets(problem: Problem, held_out_index: Index) -> dict[str, Any]:
         "importances": importances / largest if largest > 0 else importances,
         "min_weight_ratio": problem.min_ratio,
         "max_weight_ratio": problem.max_ratio,
+        "min_weight": problem.min_weight,
+        "max_weight": problem.max_weight,
+        "frozen": problem.frozen,
+        "heteroscedasticity": problem.heteroscedasticity,
     }

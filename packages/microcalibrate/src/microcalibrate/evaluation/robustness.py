@@ -39,7 +39,6 @@ from microcalibrate.evaluation.tables import (
 )
 from microcalibrate.problem import Problem
 from microcalibrate.progress import Bar, ProgressBar
-from microcalibrate.result import Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +48,17 @@ FOLDS = 5
 # Seeds of repeated draws, where records are drawn at all.
 DRAWS = 3
 # Options of a calibration that are about its targets or bounds: a problem holds them.
-ABOUT_TARGETS = {"tolerances", "importances", "scales", "min_weight_ratio", "max_weight_ratio"}
+ABOUT_TARGETS = {
+    "tolerances",
+    "importances",
+    "scales",
+    "min_weight_ratio",
+    "max_weight_ratio",
+    "min_weight",
+    "max_weight",
+    "frozen",
+    "heteroscedasticity",
+}
 
 
 def evaluate_robustness(
@@ -103,8 +112,9 @@ def evaluate_robustness(
         progress: Whether to show a bar; None shows it on a terminal.
         max_iter: Most Newton steps of each solve.
         **options: Further options of `Calibration`: tolerances, importances, scales,
-            min_weight_ratio, max_weight_ratio, distance, closeness, refit_closeness, kappa,
-            selection, temperature, device.
+            min_weight_ratio, max_weight_ratio, min_weight, max_weight, frozen,
+            heteroscedasticity, distance, loss, closeness, refit_closeness, kappa, selection,
+            temperature, device.
 
     Returns:
         Figures by name, tables, and a verdict in words.
@@ -200,7 +210,7 @@ def _checked_variables(untargeted: Any, n_records: int) -> tuple[Any, tuple[str,
 def _warn_of_open_ends(runs: Sequence[Runs]) -> None:
     ends = [run.dense_status for run in runs]
     ends += [r.status for run in runs for r in run.drawn if r.weights is not run.dense_weights]
-    open_ends = [status for status in ends if status is not Status.CONVERGED]
+    open_ends = [status for status in ends if not status.is_certified]
     if open_ends:
         warnings.warn(
             f"{len(open_ends)} of {len(ends)} solves have no certificate: {open_ends[0].value}",

@@ -23,8 +23,17 @@ from microcalibrate.selection.drawing import SAMPLED_GATES
 
 FOLDS = 5
 # Options of a calibration that trials leave as they are.
-ABOUT_TARGETS = ("tolerances", "importances", "scales", "min_weight_ratio")
-SOLVE_OPTIONS = ("distance", "refit_closeness")
+ABOUT_TARGETS = (
+    "tolerances",
+    "importances",
+    "scales",
+    "min_weight_ratio",
+    "min_weight",
+    "max_weight",
+    "frozen",
+    "heteroscedasticity",
+)
+SOLVE_OPTIONS = ("distance", "loss", "refit_closeness")
 GATE_OPTIONS = ("temperature", "device")
 
 

@@ -204,7 +204,8 @@ def _pieces(part: Any) -> Iterator[Any]:
         yield from (matrix.data, matrix.indices, matrix.indptr) if is_sparse(matrix) else (matrix,)
         for name in ("design_weights", "targets", "scales", "tolerances", "importances"):
             yield getattr(part, name)
-        yield part.min_ratio
+        for name in ("min_ratio", "min_weight", "max_weight", "frozen", "heteroscedasticity"):
+            yield getattr(part, name)
         yield part.target_names
     elif isinstance(part, Mapping):
         yield sorted(part.items())

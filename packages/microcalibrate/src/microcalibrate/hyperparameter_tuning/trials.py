@@ -224,7 +224,7 @@ def _fold_figures(solved: FoldSolve, refits: Sequence[Refit]) -> dict[str, Any]:
         return float(np.mean(list(values)))
 
     statuses = [solved.dense.status, *(refit.status for refit in refits)]
-    open_ends = [status.name for status in statuses if status is not Status.CONVERGED]
+    open_ends = [status.name for status in statuses if not status.is_certified]
     return {
         "held_out_errors": mean(refit.held_out_error for refit in refits),
         "train_errors": mean(refit.train_error for refit in refits),

@@ -142,7 +142,8 @@ def tune_hyperparameters(
         progress: Whether to show a bar; None shows it on a terminal.
         max_iter: Most Newton steps of each solve.
         **options: Further options of `Calibration`: tolerances, importances, scales,
-            min_weight_ratio, distance, refit_closeness, temperature, device.
+            min_weight_ratio, min_weight, max_weight, frozen, heteroscedasticity, distance, loss,
+            refit_closeness, temperature, device.
 
     Returns:
         The best price of records, and the result: trials, fold errors, front, plots and study.
@@ -269,7 +270,7 @@ def _warn_of_open_ends(result: TuningResult) -> None:
     """Say aloud where the best trial stands on solves that are not certified."""
     best = result.study.trials[int(result.best["number"])]
     statuses = best.user_attrs["statuses"]
-    open_ends = [status for status in statuses if status != Status.CONVERGED.name]
+    open_ends = [status for status in statuses if not Status[status].is_certified]
     if open_ends:
         warnings.warn(
             f"{len(open_ends)} of {len(statuses)} solves of the best trial have no certificate: "

@@ -140,8 +140,8 @@ def analyse_targets(
     check_positive("least_miss", least_miss)
     check_whole("n_resolve", n_resolve, 0)
     check_whole("max_iter", max_iter, 1)
-    lower = np.maximum(problem.min_ratio, distance.lower)
-    upper = np.minimum(problem.max_ratio, distance.upper)
+    lower = np.maximum(problem.lower_ratio, distance.lower)
+    upper = np.minimum(problem.upper_ratio, distance.upper)
     if not ((problem.design_weights > 0) & (lower < upper)).any():
         raise InvalidOption(
             "the bounds leave no ratio free: min_weight_ratio equals max_weight_ratio. Widen them."

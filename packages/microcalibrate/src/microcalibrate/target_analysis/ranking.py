@@ -269,7 +269,7 @@ def _why_unreachable(found: Findings, target: int) -> str:
     problem, difficulty = found.problem, found.difficulty
     lowest, highest = difficulty.lowest[target], difficulty.highest[target]
     too_high = problem.targets[target] > highest
-    bound = problem.max_ratio if too_high else problem.min_ratio
+    bound = problem.upper_ratio if too_high else problem.lower_ratio
     edge = f"at most {amount(highest)}" if too_high else f"at least {amount(lowest)}"
     same = bool(np.all(bound == bound[0])) and np.isfinite(bound[0])
     # A column of one sign is at its edge with all ratios on the same bound.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.losses import SQUARED
 from microcalibrate.engine.program import Program, program_of
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, InvalidOption
@@ -167,6 +168,13 @@ def cost_of_distance(
             raise InvalidOption(
                 "the result is of a calibration that dropped records, so its prices are not those "
                 "of all records. Leave `result` out, or calibrate with l0_lambda=0."
+            )
+        loss = given.get("loss", SQUARED.name)
+        if loss != SQUARED.name:
+            raise InvalidOption(
+                f'the result is of a calibration with loss="{loss}", and what targets cost is '
+                "found for squared errors. Leave `result` out, or calibrate without a loss of "
+                "your own."
             )
         if list(result.targets["name"]) != list(problem.target_names):
             raise InvalidOption(
