@@ -67,8 +67,8 @@ def render(result: CalibrationResult) -> str:
         [
             Verdict(ended, result.status.value, result.converged),
             Paragraph(gap_sentence(result), is_note=True),
-            _tiles(result),
-            _summary(result),
+            tiles(result),
+            summary_table(result),
         ],
         [
             Section(
@@ -133,7 +133,7 @@ def gap_sentence(result: CalibrationResult) -> str:
 # --- Parts of the page ----------------------------------------------------------------------------
 
 
-def _tiles(result: CalibrationResult) -> Tiles:
+def tiles(result: CalibrationResult) -> Tiles:
     """The four numbers that people look for first."""
     before, after = result.statistics["before"], result.statistics["after"]
     patterns = {key: pattern for key, _, pattern in STATISTICS}
@@ -145,7 +145,8 @@ def _tiles(result: CalibrationResult) -> Tiles:
     )
 
 
-def _summary(result: CalibrationResult) -> Table:
+def summary_table(result: CalibrationResult) -> Table:
+    """Fit and concentration of weights, before and after."""
     return Table(
         ["", "Before", "After"],
         [

@@ -1,0 +1,63 @@
+"""A table of targets with a search and an order that stand in the address of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from microcalibrate.dashboard import parts, words
+
+Order = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+def browse(
+    table: pd.DataFrame,
+    orders: Mapping[str, Order],
+    columns: Mapping[str, Any],
+    key: str,
+    searched: tuple[str, ...] = ("name",),
+) -> None:
+    """Show a table of targets with a search (`q` in the address) and an order (`sort`).
+
+    Args:
+        table: One row per target, with those columns.
+        orders: What people call an order, to what brings it about; the first is the default.
+        columns: Column to Streamlit's configuration of it; others are not shown.
+        key: Of the widget.
+        searched: Columns of text that are searched.
+    """
+    search, order = st.columns([3, 2])
+    with search:
+        wanted = st.text_input(
+            "Search", key="q", bind="query-params", placeholder="a part of the name"
+        )
+    with order:
+        by = st.selectbox("Order", list(orders), key="sort", bind="query-params")
+    shown = orders[by](found(table, wanted, searched))
+    parts.note(f"{words.count(len(shown), 'target')} of {len(table):,}.")
+    parts.table(
+        shown[[name for name in columns if name in shown.columns]],
+        key=key,
+        column_config=dict(columns),
+        height=520 if len(shown) > 13 else "auto",
+    )
+
+
+def found(table: pd.DataFrame, wanted: str, searched: tuple[str, ...]) -> pd.DataFrame:
+    """Rows with every word of a search in one of their texts, whatever the case.
+
+    Examples:
+        >>> table = pd.DataFrame({"name": ["snap/CA", "snap/TX", "eitc/CA"]})
+        >>> found(table, "ca SNAP", ("name",)).name.tolist()
+        ['snap/CA']
+    """
+    texts = pd.Series("", index=table.index)
+    for column in searched:
+        texts = texts + " " + table[column].astype(str).str.lower()
+    keep = pd.Series(True, index=table.index)
+    for word in wanted.lower().split():
+        keep &= texts.str.contains(word, regex=False)
+    return table[keep]

@@ -1,0 +1,107 @@
+"""A calibration as the page asks for it: a command line, and the same in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from microcalibrate.dashboard.option_schema import Option, arguments
+
+if TYPE_CHECKING:
+    from microcalibrate.dashboard.drafts import Roles
+    from microcalibrate.jobs import Dataset
+
+SUPPLIED = ("data", "out", "weight", "targets", "id_column", "quiet", "progress_file", "report")
+"""Arguments that the page fills in by itself."""
+
+# What the library calls the options of the command line; the others have the same name.
+_ARGUMENTS = {
+    "records": "target_records",
+    "max_ratio": "max_weight_ratio",
+    "min_ratio": "min_weight_ratio",
+}
+
+
+def calibration_arguments(
+    dataset: Dataset, roles: Roles, options: Mapping[str, Option], values: Mapping[str, Any]
+) -> list[str]:
+    """Arguments of `microcalibrate calibrate`; `{run}` stands for the folder of the run.
+
+    Args:
+        dataset: Records.
+        roles: Which column is the weight.
+        options: Those of the form.
+        values: What was filled in.
+    """
+    names = ["--id", roles.id] if roles.id else []
+    return [
+        str(dataset.table),
+        *("--targets", "{run}/targets.csv", "--weight", roles.weight, *names),
+        *("--out", "{run}/result"),
+        *arguments(options, values),
+    ]
+
+
+def calibration_details(dataset: Dataset, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page remembers of a run that it started."""
+    # JSON has no infinities.
+    plain = {
+        name: str(value)
+        if isinstance(value, float) and value in (float("inf"), float("-inf"))
+        else value
+        for name, value in values.items()
+    }
+    return {"dataset": dataset.id, "dataset_name": dataset.name, "values": plain}
+
+
+def python_program(
+    dataset: Dataset, roles: Roles, options: Mapping[str, Option], values: Mapping[str, Any]
+) -> str:
+    """A program with the same result as the command line.
+
+    Args:
+        dataset: Records.
+        roles: Which column is the weight.
+        options: Those of the form.
+        values: What was filled in.
+    """
+    given = {
+        name: value
+        for name, value in values.items()
+        if value is not None and value != options[name].default
+    }
+    max_iter = given.pop("max_iter", None)
+    tolerance = given.pop("tolerance", None)
+    lines = [
+        "from microcalibrate import Calibration",
+        "from microcalibrate.io import read_table",
+        "",
+        f"data = read_table({str(dataset.table)!r})",
+        'targets = read_table("targets.csv")',
+    ]
+    if tolerance is not None:
+        lines += [
+            'if "tolerance" not in targets:',
+            '    targets["tolerance"] = float("nan")',
+            f'targets["tolerance"] = targets["tolerance"].fillna({_literal(tolerance)})',
+        ]
+    lines += ["", "calibration = Calibration.from_table(", "    data,", "    targets,"]
+    lines.append(f"    weight={roles.weight!r},")
+    if roles.id:
+        lines.append(f"    record_ids=data[{roles.id!r}],")
+    lines += [
+        f"    {_ARGUMENTS.get(name, name)}={_literal(value)}," for name, value in given.items()
+    ]
+    lines += [
+        ")",
+        f"weights = calibration.calibrate({'' if max_iter is None else f'max_iter={max_iter}'})",
+        "print(calibration.summary())",
+        'calibration.result.save("result")',
+    ]
+    return "\n".join(lines)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    return repr(value)

@@ -1,0 +1,192 @@
+"""The options of a command as plain values, read from the command itself.
+
+A form made from them has every option that the command line has, with the same words; an option
+that is added to a command shows up by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from typer.models import OptionInfo
+
+from microcalibrate.errors import InvalidOption
+
+# The end of a help text that says what stands in for an option that is not given.
+_DEFAULT = re.compile(r"\s*\[([^\]]*)\]\s*$")
+_CHOICE = re.compile(r"[a-z0-9_-]+(\|[a-z0-9_-]+)+")
+
+
+class Kind(Enum):
+    """What an option takes."""
+
+    NUMBER = "a number"
+    WHOLE = "a whole number"
+    SWITCH = "yes or no"
+    CHOICE = "one of its choices"
+    TEXT = "a text"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command.
+
+    Attributes:
+        name: Of the command's argument, as in `max_ratio`.
+        flag: On the command line, as in `--max-ratio`.
+        off_flag: What turns a switch off, or empty.
+        label: What people read beside the field.
+        help: What it does.
+        standard: What stands in where it is not given, in words.
+        kind: What it takes.
+        choices: Of a choice.
+        default: Value where it is not given; None where the library chooses.
+        least: Smallest value of a number, or None.
+        greatest: Greatest value of a number, or None.
+    """
+
+    name: str
+    flag: str
+    off_flag: str
+    label: str
+    help: str
+    standard: str
+    kind: Kind
+    choices: tuple[str, ...]
+    default: Any
+    least: float | None
+    greatest: float | None
+
+    def read(self, text: str) -> float | int | None:
+        """The number in what someone wrote; None where nothing is written.
+
+        Raises:
+            InvalidOption: If it is none, or out of its range.
+
+        Examples:
+            >>> records = options_of("calibrate")["records"]
+            >>> records.read(" 20,000 "), records.read("")
+            (20000, None)
+        """
+        written = text.strip().replace(",", "").replace("−", "-").replace("\u202f", "")
+        if not written:
+            return None
+        number: float
+        try:
+            number = int(written) if self.kind is Kind.WHOLE else float(written)
+        except ValueError:
+            raise InvalidOption(
+                f"{self.label}: “{text.strip()}” is not {self.kind.value}."
+            ) from None
+        if math.isnan(number):
+            raise InvalidOption(f"{self.label}: “{text.strip()}” is not {self.kind.value}.")
+        if self.least is not None and number < self.least:
+            raise InvalidOption(f"{self.label}: must be {self.least:g} or more.")
+        if self.greatest is not None and number > self.greatest:
+            raise InvalidOption(f"{self.label}: must be {self.greatest:g} or less.")
+        return number
+
+    def arguments(self, value: Any) -> list[str]:
+        """What the command line has to say for a value; nothing for the default."""
+        if value is None or value == self.default:
+            return []
+        if self.kind is Kind.SWITCH:
+            return [self.flag if value else self.off_flag]
+        return [self.flag, str(value)]
+
+
+def options_of(command: str) -> dict[str, Option]:
+    """Options of a command of microcalibrate, in the order of its help page.
+
+    Args:
+        command: Its name, such as "calibrate".
+
+    Returns:
+        Name of the argument to option. Files and folders are left out: the page provides them.
+
+    Raises:
+        InvalidOption: If there is no such command.
+
+    Examples:
+        >>> options = options_of("calibrate")
+        >>> options["distance"].choices, options["max_ratio"].standard
+        (('chi2', 'raking'), 'none')
+    """
+    function = _function(command)
+    hints = typing.get_type_hints(function, include_extras=True)
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        declared = typing.get_args(hints[name])
+        information = declared[-1] if declared else None
+        taken = _taken(declared[0]) if declared else None
+        if isinstance(information, OptionInfo) and taken is not None:
+            found[name] = _option(name, taken, information, parameter.default)
+    return found
+
+
+def arguments(options: Mapping[str, Option], values: Mapping[str, Any]) -> list[str]:
+    """Values as arguments of the command line; those that are defaults are left out.
+
+    Examples:
+        >>> arguments(options_of("calibrate"), {"records": 2000, "seed": None, "max_iter": 1000})
+        ['--records', '2000']
+    """
+    return [part for name, value in values.items() for part in options[name].arguments(value)]
+
+
+def _function(command: str) -> Callable[..., Any]:
+    from microcalibrate.cli import app
+
+    for registered in app.registered_commands:
+        function = registered.callback
+        if function is not None and (registered.name or function.__name__) == command:
+            return function
+    raise InvalidOption(f"there is no command {command!r}.")
+
+
+def _taken(annotation: Any) -> type | None:
+    """The plain type that an annotation asks for; None for files, lists and the like."""
+    if isinstance(annotation, types.UnionType):
+        kinds = [each for each in typing.get_args(annotation) if each is not type(None)]
+        annotation = kinds[0] if len(kinds) == 1 else None
+    return annotation if annotation in (bool, int, float, str) else None
+
+
+def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Option:
+    flag, off_flag = _flags(name, taken, information.param_decls or ())
+    words = " ".join((information.help or "").split())
+    standard = _DEFAULT.search(words)
+    choices: Sequence[str] = ()
+    if taken is str and information.metavar and _CHOICE.fullmatch(information.metavar):
+        choices = information.metavar.split("|")
+    kinds = {bool: Kind.SWITCH, int: Kind.WHOLE, float: Kind.NUMBER, str: Kind.TEXT}
+    return Option(
+        name=name,
+        flag=flag,
+        off_flag=off_flag,
+        label=flag.removeprefix("--").replace("-", " ").capitalize(),
+        help=_DEFAULT.sub("", words),
+        standard=standard[1] if standard else ("" if default is None else str(default)),
+        kind=Kind.CHOICE if choices else kinds[taken],
+        choices=tuple(choices),
+        default=default,
+        least=information.min,
+        greatest=information.max,
+    )
+
+
+def _flags(name: str, taken: type, declared: Sequence[str]) -> tuple[str, str]:
+    given = [each for each in declared if each.startswith("--")]
+    if given:
+        on, _, off = given[0].partition("/")
+        return on, off
+    flag = f"--{name.replace('_', '-')}"
+    return flag, f"--no-{name.replace('_', '-')}" if taken is bool else ""

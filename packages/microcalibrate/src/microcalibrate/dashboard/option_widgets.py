@@ -1,0 +1,123 @@
+"""A form made of the options of a command, and what it says in words of other tools."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from microcalibrate.dashboard import parts
+from microcalibrate.dashboard.option_schema import Kind, Option
+from microcalibrate.errors import InvalidOption
+
+COLUMNS = 3
+
+
+def fields(
+    prefix: str,
+    options: Mapping[str, Option],
+    shown: Sequence[str],
+    *,
+    folded: str = "More options",
+) -> dict[str, Any]:
+    """Fields for options; those that are not named stand folded below the others.
+
+    Args:
+        prefix: Of the keys of the widgets, which are `{prefix}_{name}`.
+        options: All of them.
+        shown: Names of those that stand first, in their order.
+        folded: Heading of the others.
+
+    Returns:
+        Name to value, None where nothing is given. A value that cannot be read raises no error
+        here: it stands below its field, and the name is missing.
+    """
+    values: dict[str, Any] = {}
+    first = [options[name] for name in shown if name in options]
+    others = [option for name, option in options.items() if name not in shown]
+    _grid(prefix, first, values)
+    if others:
+        with st.expander(folded, key=f"{prefix}_more"):
+            _grid(prefix, others, values)
+    return values
+
+
+def is_complete(options: Collection[str], values: Mapping[str, Any]) -> bool:
+    """Whether every field could be read."""
+    return set(options) == set(values)
+
+
+def fill(prefix: str, options: Mapping[str, Option], values: Mapping[str, Any]) -> None:
+    """Put values into the fields, and the defaults into the others; for a callback."""
+    for name, option in options.items():
+        st.session_state[f"{prefix}_{name}"] = _widget_value(option, values.get(name))
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as it is typed, long ones with an option on each line.
+
+    Examples:
+        >>> print(command_line(["microcalibrate", "calibrate", "a b.csv", "--seed", "1"]))
+        microcalibrate calibrate 'a b.csv' --seed 1
+    """
+    line = shlex.join(words)
+    if len(line) <= 80:
+        return line
+    broken: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            broken.append([])
+        broken[-1].append(word)
+    return " \\\n  ".join(shlex.join(part) for part in broken if part)
+
+
+def _grid(prefix: str, options: Sequence[Option], values: dict[str, Any]) -> None:
+    for start in range(0, len(options), COLUMNS):
+        places = st.columns(COLUMNS)
+        for place, option in zip(places, options[start : start + COLUMNS], strict=False):
+            with place:
+                _field(f"{prefix}_{option.name}", option, values)
+
+
+def _field(key: str, option: Option, values: dict[str, Any]) -> None:
+    if key not in st.session_state:
+        st.session_state[key] = _widget_value(option, None)
+    if option.kind is Kind.SWITCH:
+        values[option.name] = st.checkbox(
+            option.label, key=key, help=option.help, persist_state="session"
+        )
+    elif option.kind is Kind.CHOICE:
+        chosen = st.selectbox(
+            option.label,
+            ["", *option.choices],
+            format_func=lambda choice: choice or f"default: {option.standard}",
+            key=key,
+            help=option.help,
+            persist_state="session",
+        )
+        values[option.name] = chosen or None
+    else:
+        written = st.text_input(
+            option.label,
+            key=key,
+            help=option.help,
+            placeholder=option.standard,
+            persist_state="session",
+        )
+        if option.kind is Kind.TEXT:
+            values[option.name] = written.strip() or None
+            return
+        try:
+            values[option.name] = option.read(written)
+        except InvalidOption as error:
+            parts.notice("Not read.", str(error))
+
+
+def _widget_value(option: Option, value: Any) -> Any:
+    if option.kind is Kind.SWITCH:
+        return bool(option.default) if value is None else bool(value)
+    if value is None:
+        return ""
+    return value if option.kind is Kind.CHOICE else f"{value}"

@@ -1,0 +1,160 @@
+"""What screens are made of: the parts of reports, figures, notices, and empty places.
+
+Whatever a user has written goes through here, or into a widget that shows plain text; never into
+Streamlit's Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from microcalibrate.errors import CalibrationError
+from microcalibrate.figures.plotting import DARK
+from microcalibrate.reports.page import Listing, Paragraph, Part, Sentences, Tiles, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+CHART_CONFIG = {
+    "displaylogo": False,
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "svg"},
+}
+
+
+def show(*parts: Part) -> None:
+    """Show parts of a report."""
+    st.html("\n".join(part.html() for part in parts))
+
+
+def tiles(numbers: Iterable[tuple[str, str, str]]) -> None:
+    """Show the numbers that people look for first: each a number, what it is, what to compare."""
+    show(Tiles(list(numbers)))
+
+
+def listing(values: Mapping[str, object]) -> None:
+    """Show names with their values."""
+    show(Listing(values))
+
+
+def note(text: str) -> None:
+    """Show a sentence in a lighter colour."""
+    show(Paragraph(text, is_note=True))
+
+
+def notice(words: str, meaning: str, *, is_good: bool = False) -> None:
+    """Show how something ended, in a few words, and what to make of it."""
+    show(Verdict(words, meaning, is_good))
+
+
+def named(name: str, meaning: str) -> None:
+    """Show a name and what it means, in one line."""
+    show(Verdict(name, meaning, is_good=True))
+
+
+def plain_lines(text: str) -> None:
+    """Show lines of a program as they are."""
+    st.code(text, language=None, wrap_lines=True)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Show an error where it arose, so that the rest of the screen stays."""
+    try:
+        yield
+    except CalibrationError as error:
+        notice(f"{error_words(error)}.", str(error))
+
+
+def error_words(error: CalibrationError) -> str:
+    """The name of an error as words.
+
+    Examples:
+        >>> from microcalibrate.errors import InvalidTargetTable
+        >>> error_words(InvalidTargetTable("…"))
+        'Invalid target table'
+    """
+    name = type(error).__name__
+    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
+    return spaced.strip().capitalize()
+
+
+def sentences(each: Sequence[str]) -> None:
+    """Show findings, one after the other."""
+    show(Sentences(each))
+
+
+def table(frame: pd.DataFrame, key: str, **options: Any) -> Any:
+    """Show a table as plain text and numbers; whatever is in a cell, it stays what it is.
+
+    Args:
+        frame: What to show, without its index.
+        key: Of the widget.
+        **options: Of `st.dataframe`.
+    """
+    return st.dataframe(frame, key=key, hide_index=True, **options)
+
+
+def empty(title: str, text: str) -> None:
+    """Show a place where something will stand, and what brings it there."""
+    show(_Empty(title, text))
+
+
+def chart(name: str, figure: Figure, alt: str | None = None) -> None:
+    """Show a figure in the colours of the page.
+
+    Args:
+        name: Unlike that of any other figure on the screen; also of the file when it is saved.
+        figure: What to show.
+        alt: What a reader who cannot see it is told; its title where nothing is given.
+    """
+    config = CHART_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": name}}
+    st.plotly_chart(
+        themed(figure, is_dark()),
+        theme=None,
+        key=f"chart_{name}",
+        config=config,
+        alt=alt or _title(figure),
+    )
+
+
+def is_dark() -> bool:
+    """Whether the reader's page is dark."""
+    return st.context.theme.type == "dark"
+
+
+def themed(figure: Figure, dark: bool) -> Any:
+    """The figure in the colours of a light or a dark page."""
+    if not dark:
+        return figure
+    from microcalibrate.figures.plotting import load_plotly
+
+    def darker(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        return {
+            key: DARK.get(value, value) if isinstance(value, str) else value for key, value in pairs
+        }
+
+    graph_objects = load_plotly().graph_objects
+    return graph_objects.Figure(json.loads(figure.to_json(), object_pairs_hook=darker))
+
+
+def _title(figure: Figure) -> str:
+    text = figure.layout.title.text or ""
+    return text.replace("<b>", "").replace("</b>", "").replace("<br>", " ")
+
+
+class _Empty(Part):
+    """A framed place with a title and a sentence."""
+
+    def __init__(self, title: str, text: str) -> None:
+        self._title, self._text = Paragraph(title), Paragraph(text, is_note=True)
+
+    def html(self) -> str:
+        """A box."""
+        return f'<div class="empty">{self._title.html()}{self._text.html()}</div>'

@@ -1,0 +1,113 @@
+"""How far a job has come, drawn anew by itself until the job has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from microcalibrate.dashboard import parts, words
+from microcalibrate.figures.plotting import amount, power_of_ten
+from microcalibrate.jobs import RunState
+
+if TYPE_CHECKING:
+    from microcalibrate.jobs import Run
+
+SECONDS = 1.0
+"""How often a job that is on its way is looked at."""
+ACTIVITIES = {
+    "dense": "Solve with all records",
+    "gates": "Training gates",
+    "refit": "Refit of the records that were kept",
+    "trials": "Trials",
+    "folds": "Folds",
+    "reforms": "Reforms",
+    "rounds": "Rounds",
+    "training": "Training",
+    "reading": "Reading",
+    "writing": "Writing",
+}
+SCREENS = {
+    "calibrate": "results",
+    "tune": "tune",
+    "evaluate": "robustness",
+    "diagnose": "diagnostics",
+    "train": "diagnostics",
+    "regularise": "diagnostics",
+}
+"""Command to the screen that shows what it found."""
+
+
+def watch(run: Run, title: str, draw: Callable[[Run], None] | None = None) -> None:
+    """Show a job until it has ended, and then draw the whole screen anew.
+
+    A job that has failed is shown with its last lines.
+
+    Args:
+        run: The job.
+        title: What it does, in a few words.
+        draw: Draws more of it each time.
+    """
+    if run.state.is_over:
+        ended(run)
+        return
+
+    @st.fragment(run_every=SECONDS)
+    def live() -> None:
+        if run.state.is_over:
+            st.rerun()
+        bar(run, title)
+        if draw is not None:
+            draw(run)
+
+    live()
+
+
+def bar(run: Run, title: str) -> None:
+    """Show how far a job has come, in one line and a bar."""
+    state = run.state
+    if state is RunState.QUEUED:
+        before = (run.queue_position or 1) - 1
+        told = f"{words.count(before, 'run')} before it." if before else "It is the next to begin."
+        parts.notice("Waiting.", told, is_good=True)
+        return
+    lines = run.progress()
+    last = lines[-1] if lines else None
+    told = [ACTIVITIES.get(last["activity"], last["activity"]) if last else "Starting"]
+    if last:
+        told.append(_done(last))
+    if state is RunState.CANCELLING:
+        told.append("cancelling")
+    elif (left := run.seconds_left()) is not None:
+        told.append(f"about {words.span(left)} left")
+    parts.notice(f"{title}.", " · ".join(told), is_good=True)
+    if last and last["total"]:
+        st.progress(min(last["done"] / last["total"], 1.0))
+
+
+def ended(run: Run) -> None:
+    """Show how a job ended."""
+    facts = run.facts
+    if facts.state is RunState.DONE:
+        parts.notice("Done.", facts.reason or "Everything was written.", is_good=not facts.reason)
+    elif facts.state is RunState.FAILED:
+        parts.notice("Failed.", facts.reason)
+        parts.plain_lines(run.log_tail(12) or "It printed nothing.")
+    else:
+        parts.notice("Cancelled.", "It was ended before it was done.")
+
+
+def figures_of(line: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Tiles of what a progress line knows besides its count."""
+    written = {"loss": power_of_ten, "gap": power_of_ten}
+    return [
+        (written.get(name, amount)(value), name.replace("_", " "), "")
+        for name, value in line["figures"].items()
+    ]
+
+
+def _done(line: Mapping[str, Any]) -> str:
+    if line["total"]:
+        return f"{line['done']:,} of {line['total']:,} {line['unit']}"
+    return f"{line['done']:,} {line['unit']}"

@@ -1,0 +1,115 @@
+"""The frame around every screen: navigation, look, and errors in words instead of tracebacks."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from microcalibrate.dashboard import parts
+from microcalibrate.dashboard.context import Context, opened
+from microcalibrate.dashboard.screen import Screen
+from microcalibrate.dashboard.screens import SCREENS
+from microcalibrate.dashboard.theme import style
+from microcalibrate.errors import CalibrationError
+from microcalibrate.jobs import Workspace
+
+LOGGER = logging.getLogger(__name__)
+KEPT = ("dataset", "run")
+"""What stays in the address from screen to screen."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Draw the page.
+
+    Args:
+        arguments: What the command line handed on: `--workspace`, `--run`, `--log`, `--remote`.
+    """
+    st.set_page_config(page_title="microcalibrate", page_icon=":material/balance:", layout="wide")
+    st.html(style())
+    given = _parser().parse_args(list(arguments))
+    guarded(lambda: _draw(given))
+
+
+def guarded(draw: Callable[[], None]) -> None:
+    """Draw something; an error is shown in words: what, and the way out."""
+    try:
+        draw()
+    except CalibrationError as error:
+        parts.notice(f"{parts.error_words(error)}.", str(error))
+    except Exception as error:
+        # The message of an unknown error may hold values of the data, so it is not logged.
+        where = "".join(traceback.format_tb(error.__traceback__))
+        LOGGER.error("A screen could not be drawn: %s\n%s", type(error).__name__, where)
+        parts.notice(
+            "This screen could not be drawn.",
+            "That is a mistake in the page, and your data and runs are as they were. Load the page "
+            "again; what went wrong stands in the terminal that the page was started from.",
+        )
+
+
+def _draw(given: argparse.Namespace) -> None:
+    pages: dict[str, Any] = {}
+    context = Context(
+        workspace=_workspace(given.workspace),
+        opened=opened(given.run, given.log),
+        is_remote=given.remote,
+        pages=pages,
+    )
+    for number, screen in enumerate(SCREENS):
+        pages[screen.url] = st.Page(
+            _framed(screen, context),
+            title=screen.title,
+            icon=screen.icon,
+            url_path=screen.url,
+            default=number == 0,
+        )
+    current = st.navigation(list(pages.values()), position="hidden")
+    with st.sidebar:
+        _navigation(pages)
+    current.run()
+
+
+def _framed(screen: Screen, context: Context) -> Callable[[], None]:
+    def draw() -> None:
+        st.title(screen.title, anchor=False)
+        parts.note(screen.lead)
+        guarded(lambda: screen.render(context))
+
+    draw.__name__ = f"screen_{screen.url or 'start'}"
+    return draw
+
+
+def _navigation(pages: dict[str, Any]) -> None:
+    """Links to all screens, which keep the data set and the run that the reader looks at."""
+    kept = {
+        name: st.query_params.get(name) or st.session_state.get(f"last_{name}") for name in KEPT
+    }
+    parameters = {name: value for name, value in kept.items() if value}
+    group = None
+    st.html('<p class="brand">microcalibrate</p>')
+    for screen in SCREENS:
+        if screen.group != group:
+            group = screen.group
+            st.html(f'<p class="group">{group}</p>')
+        st.page_link(
+            pages[screen.url], label=screen.title, icon=screen.icon, query_params=parameters
+        )
+
+
+def _workspace(folder: Path | None) -> Workspace:
+    return Workspace(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="microcalibrate dashboard")
+    parser.add_argument("--workspace", type=Path)
+    parser.add_argument("--run", type=Path, action="append", default=[])
+    parser.add_argument("--log", type=Path, action="append", default=[])
+    parser.add_argument("--remote", action="store_true")
+    return parser
