@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from typer.testing import CliRunner
 
 from microcalibrate import Calibration
+from microcalibrate.cli import app
 from microcalibrate.errors import NotALog
 from microcalibrate.logs import compare_logs, read_log, write_log
 
@@ -220,3 +223,61 @@ def test_a_run_is_compared_with_a_log(tmp_path: Path) -> None:
     assert found.weights is None
     with pytest.raises(NotALog, match="Give the folder of a saved"):
         compare_logs(one, tmp_path)
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+def told(*words: str) -> Any:
+    return CliRunner().invoke(app, ["compare", *words])
+
+
+def test_logs_are_compared_on_the_command_line(tmp_path: Path, two: Any) -> None:
+    found, _, _ = two
+    paths = [str(tmp_path / name) for name in ("one.csv", "other.csv", "both")]
+
+    done = told(*paths[:2], "--out", paths[2])
+
+    assert done.exit_code == 0, done.output
+    counts = found.counts
+    assert f"{counts['improved']} targets are closer in other.csv" in done.stdout
+    assert f"correlation of {found.correlation:.2f}" in done.stdout
+    assert "seed: 1 → 2" in done.stdout
+    assert "n/a (target 0)" in told(*paths[:2], "--most", "200").stdout
+    values = json.loads((tmp_path / "both" / "comparison.json").read_text())
+    assert values["kind"] == "log"
+    assert values["targets"] == {change: n for change, n in counts.items() if n}
+    table = pd.read_csv(tmp_path / "both" / "targets.csv").set_index("name")
+    expected = found.targets.set_index("name").change
+    assert table.change.to_dict() == expected.to_dict()
+    assert not (tmp_path / "both" / "weights.csv").exists()
+    page = (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+    assert "Both runs by epoch" in page
+    assert "Of the signed errors: correlation" in page
+
+
+def test_a_run_and_a_log_or_two_runs_are_compared_on_the_command_line(tmp_path: Path) -> None:
+    run(tmp_path / "one")
+    run(tmp_path / "two", max_weight_ratio=1.05)
+    log = str(tmp_path / "two" / "log.csv")
+    one, two_ = str(tmp_path / "one"), str(tmp_path / "two")
+
+    mixed, runs = told(one, log), told(one, two_, "--out", str(tmp_path / "both"))
+
+    assert mixed.exit_code == runs.exit_code == 0, mixed.output
+    assert "3 are farther" in mixed.stdout
+    assert "max_weight_ratio: None → 1.05" in mixed.stdout
+    assert "records have weight in both" not in mixed.stdout
+    assert "3 are farther" in runs.stdout
+    assert "records have weight in both" in runs.stdout
+    assert "Both runs by epoch" in (tmp_path / "both" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_log_is_told(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,weight\n1,2\n")
+    written(tmp_path / "one.csv", 1, 0, 160, 0.3)
+
+    done = told(str(tmp_path / "one.csv"), str(tmp_path / "people.csv"))
+
+    assert done.exit_code == 1
+    assert "is no log" in done.stderr

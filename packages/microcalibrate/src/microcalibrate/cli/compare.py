@@ -1,4 +1,4 @@
-"""`microcalibrate compare`: two saved runs of one kind side by side."""
+"""`microcalibrate compare`: two saved runs of one kind, or two logs, side by side."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from microcalibrate.cli.options import Quiet, Report
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a saved run.")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a saved run, or a log.")],
     second: Annotated[
-        Path, typer.Argument(metavar="B", help="Folder of another run of the same kind.")
+        Path,
+        typer.Argument(metavar="B", help="Folder of another run of the same kind, or a log."),
     ],
     out: Annotated[
         Path | None,
@@ -26,7 +27,7 @@ def compare(
     report: Report = True,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two calibrations, two diagnoses, or two regularisations."""
+    """Compare two calibrations, logs of any, two diagnoses, or two regularisations."""
     if quiet and out is None:
         raise typer.BadParameter("--quiet without --out would do nothing. Leave either out.")
     if out is not None:

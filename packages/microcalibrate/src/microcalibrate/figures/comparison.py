@@ -5,20 +5,19 @@ Every text that comes from a user is escaped: Plotly reads tags such as `<b>` or
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from l0.reports.palette import AFTER, BEFORE, GRID, INK, MUTED
+from l0.reports.palette import AFTER, BEFORE, INK, MUTED
 from microcalibrate.figures.plotting import (
     LEAST_ERROR,
-    amount,
     blank_figure,
     escaped_lines,
     log_percent_axis,
     percent,
 )
+from microcalibrate.figures.weight_density import weight_density
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,53 +99,13 @@ def weights(table: pd.DataFrame, first: str, second: str) -> Figure:
     Raises:
         MissingExtra: If Plotly is not installed.
     """
-    positive = table[(table["first"] > 0) & (table["second"] > 0)]
     n_gone = int(((table["first"] > 0) & (table["second"] == 0)).sum())
     n_new = int(((table["first"] == 0) & (table["second"] > 0)).sum())
-    figure = blank_figure(
+    return weight_density(
+        table["first"],
+        table["second"],
+        (f"weight in {first}", f"weight in {second}"),
         "Weights of the records in both runs",
         f"Shades: number of records, darker for more. Not drawn: {n_gone:,} with weight in the "
         f"first alone, {n_new:,} in the second alone.",
-        height=560,
     )
-    if not len(positive):
-        return figure
-    x, y = np.log10(positive["first"].to_numpy()), np.log10(positive["second"].to_numpy())
-    low = min(x.min(), y.min()) - 0.05
-    high = max(x.max(), y.max()) + 0.05
-    edges = np.linspace(low, high, 81)
-    counts, *_ = np.histogram2d(x, y, bins=(edges, edges))
-    with np.errstate(divide="ignore"):
-        shade = np.where(counts > 0, np.log10(counts), np.nan).T
-    middle = (edges[1:] + edges[:-1]) / 2
-    figure.add_heatmap(
-        x=middle,
-        y=middle,
-        z=shade,
-        zmin=-0.3,
-        zmax=max(float(np.nanmax(shade)), 1.0),
-        colorscale=[[0, GRID], [1, INK]],
-        customdata=counts.T,
-        hovertemplate="%{customdata:,} records<extra></extra>",
-        hoverongaps=False,
-        showscale=False,
-    )
-    figure.add_scatter(
-        x=[low, high],
-        y=[low, high],
-        mode="lines",
-        line={"color": BEFORE, "width": 1, "dash": "dash"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    decades = np.arange(math.floor(low), math.ceil(high) + 1)
-    if len(decades) <= 4:
-        decades = np.sort(np.concatenate([decades, decades + math.log10(3)]))
-    axis = {"tickvals": decades, "ticktext": [amount(10.0**tick) for tick in decades]}
-    figure.update_xaxes(
-        title=f"weight in {escaped_lines(first)} (log scale)", range=[low, high], **axis
-    )
-    figure.update_yaxes(
-        title=f"weight in {escaped_lines(second)} (log scale)", range=[low, high], **axis
-    )
-    return figure

@@ -112,10 +112,11 @@ def named_axis(heights: Vector, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def log_percent_axis(largest: float) -> dict[str, Any]:
-    """A log axis of fractions from `LEAST_ERROR` to the largest, written as percentages."""
-    low, high = math.log10(LEAST_ERROR), max(math.log10(max(largest, LEAST_ERROR)), -1.0) + 0.1
-    ticks = 10.0 ** np.arange(round(low), math.ceil(high) + 1)
+def log_percent_axis(largest: float, smallest: float = LEAST_ERROR) -> dict[str, Any]:
+    """A log axis of fractions from the smallest to the largest, written as percentages."""
+    low = math.floor(math.log10(min(max(smallest, LEAST_ERROR), 0.01)) + 1e-9)
+    high = max(math.log10(max(largest, LEAST_ERROR)), -1.0) + 0.1
+    ticks = 10.0 ** np.arange(low, math.ceil(high) + 1)
     ticks = ticks[:: math.ceil(len(ticks) / 10)]
     text = [f"{amount(100 * tick)}%" for tick in ticks]
     return {"type": "log", "range": [low - 0.1, high], "tickvals": ticks, "ticktext": text}
@@ -147,6 +148,18 @@ def percent(fraction: float, *, signed: bool = False) -> str:
         return "0%" if size == 0 else "under 0.000001%" if size < 1 else f"{fraction}"
     digits = max((2 if size >= 1 else 1) - math.floor(math.log10(size)), 0)
     return f"{('−' if fraction < 0 else '+') if signed else ''}{size:,.{digits}f}%"
+
+
+def relative(error: float, target: float, *, signed: bool = False) -> str:
+    """A relative error as a percentage, or why there is none.
+
+    Examples:
+        >>> relative(-0.05, 10.0, signed=True), relative(float("nan"), 0.0)
+        ('−5.00%', 'n/a (target 0)')
+    """
+    if math.isnan(error):
+        return "n/a (target 0)" if target == 0 else "unknown"
+    return percent(error, signed=signed)
 
 
 def amount(value: float) -> str:

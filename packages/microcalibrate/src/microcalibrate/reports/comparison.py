@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from microcalibrate.atomic import run_folder
 from microcalibrate.errors import UnreadableFile
-from microcalibrate.figures.plotting import amount, percent
+from microcalibrate.figures.plotting import percent, relative
 from microcalibrate.io import write_json, write_table
-from microcalibrate.reports.page import (
-    Figure,
-    Paragraph,
-    Part,
-    Section,
-    Sentences,
-    Table,
-    Tiles,
-    Verdict,
-    render_page,
-    write_page,
-)
+from microcalibrate.logs import LogComparison, compare_logs
+from microcalibrate.logs.comparing import change_of, settings_that_differ
+from microcalibrate.reports.page import write_page
 from microcalibrate.reports.saved import kind_of
-from microcalibrate.reports.sides import SIDES
+from microcalibrate.reports.sides import SIDES, WITH_LOG, Side, side_of_log
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "microcalibrate.comparison/1"
-ALIKE = 1e-6
-"""Errors that differ by no more than this are called alike."""
-MOST_ROWS = 25
+LOG = "log"
+"""What a file is, or a run that is compared with one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +35,13 @@ class Comparison:
         names: What they are called, in the order they were given.
         statistics: `statistic`, `first`, `second`, and both as they are written.
         targets: One row per target of either: `name`, `target`, `first_error`, `second_error`,
-            `change` ("improved", "worsened", "alike", "first only", "second only"). Empty where
-            the kind has no targets.
+            `change` ("improved", "worsened", "alike", "unknown", "first only", "second only").
+            Empty where the kind has no targets.
         weights: One row per record of either: `id`, `first`, `second` (0 where it has none).
+            Empty where logs are compared, which have no weights.
         settings: Options that differ: `setting`, `first`, `second`.
+        logs: What the two were at each epoch, where both say it.
+        notes: What is odd about either, one sentence each.
     """
 
     kind: str
@@ -58,6 +50,8 @@ class Comparison:
     targets: pd.DataFrame
     weights: pd.DataFrame
     settings: pd.DataFrame
+    logs: LogComparison | None = None
+    notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """How many targets improved, worsened and so on."""
@@ -88,13 +82,20 @@ class Comparison:
                 lines += ["", f"targets that {change} most ({len(ranked):,})"]
             listed: Any = ranked.head(most).itertuples()
             for row in listed:
-                errors = (percent(e, signed=True) for e in (row.first_error, row.second_error))
+                errors = (
+                    relative(e, row.target, signed=True)
+                    for e in (row.first_error, row.second_error)
+                )
                 lines.append(f"  {' → '.join(errors):24}  {row.name}")
-        lines += ["", self.about_weights()]
+        if self.logs is not None:
+            lines += ["", self.about_errors()]
+        if len(self.weights):
+            lines += ["", self.about_weights()]
+        lines += [""] * (len(self.notes) > 0) + list(self.notes)
+        if len(self.settings):
+            lines += ["", "settings that differ"]
         for row in self.settings.head(most).to_dict("records"):
             lines.append(f"  {row['setting']}: {row['first']} → {row['second']}")
-        if len(self.settings):
-            lines.insert(-min(len(self.settings), most), "settings that differ")
         return "\n".join(lines)
 
     def verdict(self) -> str:
@@ -107,6 +108,15 @@ class Comparison:
             f"{counts.get('improved', 0):,} targets are closer in {self.names[1]}, "
             f"{counts.get('worsened', 0):,} are farther, {counts.get('alike', 0):,} are alike"
             + (f", {alone:,} are in one of the runs only." if alone else ".")
+        )
+
+    def about_errors(self) -> str:
+        """How the errors of one go with those of the other, in one line; of logs only."""
+        if self.logs is None or not math.isfinite(self.logs.correlation):
+            return "The errors of the two cannot be correlated: too few targets are in both."
+        return (
+            "The relative errors of the two have a correlation of "
+            f"{self.logs.correlation:.2f}, and a slope of {self.logs.slope:.2f}."
         )
 
     def about_weights(self) -> str:
@@ -136,7 +146,8 @@ class Comparison:
         """
         with run_folder(folder) as fresh:
             for name in ("statistics", "targets", "weights", "settings"):
-                write_table(getattr(self, name), fresh / f"{name}.csv", guard_formulas=True)
+                if name != "weights" or len(self.weights):
+                    write_table(getattr(self, name), fresh / f"{name}.csv", guard_formulas=True)
             write_json(
                 {
                     "format": FORMAT,
@@ -162,23 +173,29 @@ class Comparison:
             MissingExtra: If Plotly is not installed.
             UnwritableFile: If it cannot be written.
         """
+        from microcalibrate.reports.comparison_page import render
+
         return write_page(render(self), path)
 
 
 def compare_runs(first: str | Path, second: str | Path) -> Comparison:
-    """Two saved runs of one kind side by side.
+    """Two saved runs of one kind, or two logs, side by side.
 
     Args:
-        first: Folder of a run.
-        second: Folder of another run of the same kind.
+        first: Folder of a run, or file of a log.
+        second: Folder of another run of the same kind, or file of a log. A log may also be
+            compared with a calibration, which has one.
 
     Raises:
-        UnreadableFile: If a folder holds no saved run, the kinds differ, or runs of the kind
-            cannot be compared.
+        UnreadableFile: If a folder holds no saved run, the kinds differ, runs of the kind cannot
+            be compared, or a log cannot be read.
     """
-    import pandas as pd
-
-    kinds = [kind_of(folder) for folder in (first, second)]
+    paths = Path(first), Path(second)
+    if any(path.is_file() for path in paths):
+        logs = compare_logs(*paths)
+        sides = [side_of_log(log) for log in (logs.first, logs.second)]
+        return _side_by_side(LOG, logs.names, sides, _targets_of(logs), logs)
+    kinds = [kind_of(folder) for folder in paths]
     if kinds[0].name != kinds[1].name:
         raise UnreadableFile(
             f"{first} holds a {kinds[0].name} and {second} a {kinds[1].name}. Compare two runs of "
@@ -189,10 +206,30 @@ def compare_runs(first: str | Path, second: str | Path) -> Comparison:
         raise UnreadableFile(
             f"{first} holds a {kind.name}, and these can be compared: {', '.join(SIDES)}."
         )
-    one, other = (SIDES[kind.name](kind.load(Path(folder))) for folder in (first, second))
+    sides = [SIDES[kind.name](kind.load(path)) for path in paths]
+    has_logs = kind.name in WITH_LOG
+    names = _names(*paths)
+    return _side_by_side(
+        kind.name,
+        names,
+        sides,
+        _targets(sides[0].targets, sides[1].targets),
+        compare_logs(*paths, names=names) if has_logs else None,
+    )
+
+
+def _side_by_side(
+    kind: str,
+    names: tuple[str, str],
+    sides: Sequence[Side],
+    targets: pd.DataFrame,
+    logs: LogComparison | None,
+) -> Comparison:
+    import pandas as pd
+
     rows = []
-    for name in dict.fromkeys([*one.statistics, *other.statistics]):
-        values = [side.statistics.get(name) for side in (one, other)]
+    for name in dict.fromkeys(name for side in sides for name in side.statistics):
+        values = [side.statistics.get(name) for side in sides]
         rows.append(
             (
                 name,
@@ -201,15 +238,21 @@ def compare_runs(first: str | Path, second: str | Path) -> Comparison:
             )
         )
     heads = ["statistic", "first", "second", "first_written", "second_written"]
-    weights = one.weights.merge(other.weights, on="id", how="outer", suffixes=("", "_other"))
+    weights = sides[0].weights.merge(
+        sides[1].weights, on="id", how="outer", suffixes=("", "_other")
+    )
     weights.columns = pd.Index(["id", "first", "second"])
     return Comparison(
-        kind=kind.name,
-        names=_names(Path(first), Path(second)),
+        kind=kind,
+        names=names,
         statistics=pd.DataFrame(rows, columns=heads),
-        targets=_targets(one.targets, other.targets),
+        targets=targets,
         weights=weights.fillna({"first": 0.0, "second": 0.0}),
-        settings=_settings(one.settings, other.settings),
+        settings=settings_that_differ(sides[0].settings, sides[1].settings)
+        if logs is None
+        else logs.settings,
+        logs=logs,
+        notes=() if logs is None else logs.notes,
     )
 
 
@@ -231,10 +274,9 @@ def _targets(one: pd.DataFrame | None, other: pd.DataFrame | None) -> pd.DataFra
     if one is None or other is None:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in columns})
     both = one.merge(other, on="name", how="outer", suffixes=("", "_other"), indicator=True)
-    worse = (both.error_other.abs() - both.error.abs()).to_numpy()
-    change = np.where(worse > ALIKE, "worsened", np.where(worse < -ALIKE, "improved", "alike"))
-    change = np.where(both._merge == "left_only", "first only", change)
-    change = np.where(both._merge == "right_only", "second only", change)
+    change = change_of(both.error.abs(), both.error_other.abs())
+    change[both._merge == "left_only"] = "first only"
+    change[both._merge == "right_only"] = "second only"
     return pd.DataFrame(
         {
             "name": both.name,
@@ -246,102 +288,7 @@ def _targets(one: pd.DataFrame | None, other: pd.DataFrame | None) -> pd.DataFra
     )
 
 
-def _settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = [
-        (name, str(one.get(name)), str(other.get(name)))
-        for name in dict.fromkeys([*one, *other])
-        if one.get(name) != other.get(name)
-    ]
-    return pd.DataFrame(rows, columns=["setting", "first", "second"], dtype="str")
-
-
-# --- Page -----------------------------------------------------------------------------------------
-
-
-def render(comparison: Comparison) -> str:
-    """The page as text; see `Comparison.report`."""
-    from microcalibrate.figures import comparison as figures
-
-    first, second = comparison.names
-    counts = comparison.counts()
-    shared = comparison.targets[comparison.targets.change.isin(["improved", "worsened", "alike"])]
-    lead: list[Part] = [
-        Verdict(
-            comparison.verdict(),
-            comparison.about_weights(),
-            counts.get("worsened", 0) <= counts.get("improved", 0),
-        )
-    ]
-    sections = [Section("Side by side", [_statistics(comparison)])]
-    if len(comparison.targets):
-        lead.append(
-            Tiles(
-                [
-                    (f"{counts.get(change, 0):,}", words, f"of {len(comparison.targets):,} targets")
-                    for change, words in (
-                        ("improved", "closer in the second"),
-                        ("worsened", "farther"),
-                        ("alike", "alike"),
-                    )
-                ]
-            )
-        )
-        sections.append(
-            Section(
-                "Targets",
-                [
-                    Figure("errors", figures.errors(shared, first, second)),
-                    *_changed(comparison, "improved"),
-                    *_changed(comparison, "worsened"),
-                    *_alone(comparison),
-                ],
-            )
-        )
-    sections.append(
-        Section("Weights", [Figure("weights", figures.weights(comparison.weights, first, second))])
-    )
-    if len(comparison.settings):
-        rows = comparison.settings.values.tolist()
-        table = Table(["Setting that differs", first, second], rows, words=frozenset({1, 2}))
-        sections.append(Section("Settings", [table]))
-    return render_page(f"{first} and {second}: two {comparison.kind} runs", lead, sections)
-
-
-def _statistics(comparison: Comparison) -> Table:
-    rows = [
-        [row["statistic"], row["first_written"], row["second_written"]]
-        for row in comparison.statistics.to_dict("records")
-    ]
-    return Table(["", *comparison.names], rows)
-
-
-def _changed(comparison: Comparison, change: str) -> list[Part]:
-    ranked = comparison.ranked(change)
-    if not len(ranked):
-        return [Paragraph(f"No target {change}.")]
-    rows = [
-        [
-            row["name"],
-            amount(row["target"]),
-            percent(row["first_error"], signed=True),
-            percent(row["second_error"], signed=True),
-        ]
-        for row in ranked.head(MOST_ROWS).to_dict("records")
-    ]
-    heads = [f"Target that {change}", "Value", "Error in the first", "Error in the second"]
-    left = len(ranked) - len(rows)
-    more: list[Part] = [Paragraph(f"{left:,} more targets are not shown.")] if left > 0 else []
-    return [Table(heads, rows), *more]
-
-
-def _alone(comparison: Comparison) -> list[Part]:
-    said = []
-    for change, name in zip(("first only", "second only"), comparison.names, strict=True):
-        names = comparison.targets.name[comparison.targets.change == change]
-        if len(names):
-            listed = ", ".join(names.head(MOST_ROWS))
-            more = f" and {len(names) - MOST_ROWS:,} more" if len(names) > MOST_ROWS else ""
-            said.append(f"Only in {name}: {listed}{more}.")
-    return [Sentences(said)] if said else []
+def _targets_of(logs: LogComparison) -> pd.DataFrame:
+    table = logs.targets
+    table = table.assign(target=table.first_target.fillna(table.second_target))
+    return table[["name", "target", "first_error", "second_error", "change"]]

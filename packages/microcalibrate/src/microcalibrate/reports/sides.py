@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from microcalibrate.figures.plotting import amount, percent
+from microcalibrate.figures.plotting import amount, percent, power_of_ten
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from microcalibrate.logs import CalibrationLog
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,3 +94,35 @@ SIDES: dict[str, Callable[[Any], Side]] = {
     "regularisation": _regularised,
 }
 """Kinds of runs that can be compared. A further kind is one more of these."""
+WITH_LOG = frozenset({"calibration"})
+"""Kinds whose folders have a log of the targets."""
+
+
+def side_of_log(log: CalibrationLog) -> Side:
+    """What of a log is compared."""
+    import pandas as pd
+
+    found = log.quality()
+    known = max(found.n_targets - found.n_excluded - found.n_undefined, 1)
+    statistics: dict[str, tuple[float, Callable[[float], str]]] = {
+        "targets": (found.n_targets, _count),
+        "targets without a relative error": (found.n_undefined, _count),
+        "targets that were not calibrated to": (found.n_excluded, _count),
+        "epochs": (len(log.epochs), _count),
+        "mean absolute relative error, capped at 100%": (found.mean_error, _percent),
+        "median absolute relative error": (found.median_error, _percent),
+        "largest absolute relative error": (found.largest_error, _percent),
+        "share of targets within 5%": (found.n_close / known, "{:.1%}".format),
+        "share of targets within 20%": ((found.n_close + found.n_fair) / known, "{:.1%}".format),
+    }
+    if log.loss_kind == "run":
+        statistics["loss of the run"] = (float(log.curve.loss.iloc[-1]), power_of_ten)
+    elif log.loss_kind == "per target":
+        loss = float(log.curve.loss.iloc[-1])
+        statistics["loss, mean over the targets"] = (loss, power_of_ten)
+    weights = pd.DataFrame({"id": pd.Series(dtype="object"), "weight": pd.Series(dtype="float64")})
+    return Side(statistics, None, weights, log.facts.get("config", {}))
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else percent(value)
