@@ -139,8 +139,6 @@ def theme() -> dict[str, Any]:
         "theme.buttonRadius": "8px",
         "theme.showWidgetBorder": True,
         "theme.showSidebarBorder": True,
-        "theme.headingFontSizes": ["28px", "20px", "16px", "15px", "15px", "15px"],
-        "theme.headingFontWeights": [700, 650, 600, 600, 600, 600],
         "theme.metricValueFontSize": "26px",
     }
     return common | _shades("light", {}) | _shades("dark", DARK)

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from microcalibrate.dashboard import links, parts
+from microcalibrate.dashboard.outcomes import Outcome, finished
 
 if TYPE_CHECKING:
-    from microcalibrate.jobs import Dataset, Run, Workspace
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run that can be looked at, or a log file.
-
-    Attributes:
-        id: As the address of the page has it.
-        name: As people know it.
-        kind: That of `reports.saved.KINDS`, such as "calibration"; or "log".
-        path: The folder of the result, or the log file.
-        run: The job that made it, or None where it was opened from elsewhere.
-    """
-
-    id: str
-    name: str
-    kind: str
-    path: Path
-    run: Run | None = field(default=None, compare=False)
+    from microcalibrate.jobs import Dataset, Workspace
 
 
 @dataclass(frozen=True)
@@ -60,7 +40,7 @@ class Context:
         st.page_link(self.pages[url], label=label, query_params=parameters)
 
     def dataset(self) -> Dataset | None:
-        """The data set that the reader works on, with a list to choose another; None without any."""
+        """The data set that the reader works on, to be chosen from a list; None without any."""
         found = {each.id: each for each in self.workspace.datasets()}
         if not found:
             parts.empty(
@@ -80,8 +60,6 @@ class Context:
         Args:
             *kinds: Those wanted; all where none is named.
         """
-        from microcalibrate.dashboard.outcomes import finished
-
         found = [*finished(self.workspace), *self.opened]
         return [each for each in found if not kinds or each.kind in kinds]
 
@@ -103,21 +81,3 @@ class Context:
                 "The run of this link is not finished, or was deleted. Shown is another one.",
             )
         return found[links.choose(label, names, parameter)]
-
-
-def opened(folders: Sequence[Path], logs: Sequence[Path]) -> tuple[Outcome, ...]:
-    """Results and logs outside of the workspace.
-
-    Args:
-        folders: Of saved runs.
-        logs: CSV files.
-    """
-    from microcalibrate.reports.saved import kind_of
-
-    found = [Outcome(_key(path), path.name, kind_of(path).name, path) for path in folders]
-    return (*found, *(Outcome(_key(path), path.name, "log", path) for path in logs))
-
-
-def _key(path: Path) -> str:
-    """An identifier that stays the same, and does not tell where the file lies."""
-    return sha256(str(path.resolve()).encode()).hexdigest()[:16]

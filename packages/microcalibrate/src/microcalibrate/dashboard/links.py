@@ -30,7 +30,7 @@ def choose(
     """
     remembered, widget = f"last_{parameter}", f"choose_{parameter}"
     wanted = st.query_params.get(parameter) or st.session_state.get(remembered)
-    current = wanted if wanted in options else next(iter(options))
+    current = str(wanted) if wanted in options else next(iter(options))
     shown = distinct(options)
     # The address decides, also after Back; the widget only writes it.
     st.session_state[widget] = current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -9,10 +10,13 @@ import streamlit as st
 
 from microcalibrate.dashboard import links, parts, words
 from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.figures import log_course, log_errors, target_tree
 from microcalibrate.figures.plotting import percent
 
 if TYPE_CHECKING:
     from microcalibrate.logs import CalibrationLog
+
+AREAS = {"count": "number of targets", "error": "their errors", "loss": "their loss"}
 
 
 def lead(log: CalibrationLog) -> None:
@@ -32,10 +36,6 @@ def lead(log: CalibrationLog) -> None:
     )
     if log.notes:
         parts.sentences(log.notes)
-
-
-def summary(log: CalibrationLog) -> None:
-    """Show how many targets are how far off."""
 
 
 def targets(log: CalibrationLog) -> None:
@@ -64,10 +64,60 @@ def one_target(log: CalibrationLog) -> None:
             (words.figure(last.error), "estimate minus target", ""),
         ]
     )
+    if len(log.epochs) > 1:
+        parts.chart("target_values", log_course.target_values(log, [name]))
+        if not undefined:
+            parts.chart("target_errors", log_course.target_errors(log, [name]))
+    else:
+        parts.note("This log has the final state only, so there is no course to draw.")
 
 
 def course(log: CalibrationLog) -> None:
     """Show loss and errors by epoch."""
+    if len(log.epochs) > 1:
+        parts.chart("loss_and_error", log_course.loss_and_error(log.curve, log.loss_kind))
+    else:
+        parts.note("This log has the final state only, so there is no course to draw.")
+
+
+# --- Figures that a calibration shows too ---------------------------------------------------------
+
+
+def histogram(log: CalibrationLog) -> None:
+    """Show how many targets are how far off at the end."""
+    from microcalibrate.logs.quality import error_histogram
+
+    parts.chart("error_histogram", log_errors.error_histogram(error_histogram(log.final)))
+
+
+def tree(log: CalibrationLog) -> None:
+    """Show the targets as a tree by the parts of their names."""
+    if not any("/" in name for name in log.target_names):
+        parts.empty(
+            "No groups",
+            "Targets stand in groups where their names have slashes, as in snap_by_state/CA.",
+        )
+        return
+    size = st.segmented_control(
+        "Area of a rectangle",
+        list(target_tree.SIZES),
+        format_func=lambda each: AREAS.get(each, each),
+        default="count",
+        required=True,
+        key="tree_size",
+    )
+    parts.chart("target_tree", target_tree.target_tree(log.final, size))
+
+
+def estimates(log: CalibrationLog) -> None:
+    """Show targets beside their estimates, the worst first, a page at a time."""
+    from microcalibrate.logs.quality import ranked
+
+    n_pages = math.ceil(log.n_targets / log_errors.A_PAGE)
+    page = 1
+    if n_pages > 1:
+        page = st.pagination(n_pages, key="page", bind="query-params")
+    parts.chart("estimate_bars", log_errors.estimate_bars(ranked(log.final), page - 1))
 
 
 # --- The table of targets -------------------------------------------------------------------------

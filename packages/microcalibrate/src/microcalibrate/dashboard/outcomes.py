@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from microcalibrate.dashboard.context import Outcome
 from microcalibrate.errors import UnreadableFile
 
 if TYPE_CHECKING:
-    from microcalibrate.jobs import Workspace
+    from microcalibrate.jobs import Run, Workspace
     from microcalibrate.logs import CalibrationLog
     from microcalibrate.result import CalibrationResult
 
 RESULTS_KEPT = 8
 LOG_NAME = "log.csv"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run that can be looked at, or a log file.
+
+    Attributes:
+        id: As the address of the page has it.
+        name: As people know it.
+        kind: That of `reports.saved.KINDS`, such as "calibration"; or "log".
+        path: The folder of the result, or the log file.
+        run: The job that made it, or None where it was opened from elsewhere.
+    """
+
+    id: str
+    name: str
+    kind: str
+    path: Path
+    run: Run | None = field(default=None, compare=False)
 
 
 def finished(workspace: Workspace) -> list[Outcome]:
@@ -32,6 +53,24 @@ def finished(workspace: Workspace) -> list[Outcome]:
                 continue  # The folder of a command that leaves no run of these kinds.
             found.append(Outcome(run.id, run.name, kind, run.result_folder, run))
     return found
+
+
+def opened(folders: Sequence[Path], logs: Sequence[Path]) -> tuple[Outcome, ...]:
+    """Results and logs outside of the workspace.
+
+    Args:
+        folders: Of saved runs.
+        logs: CSV files.
+    """
+    from microcalibrate.reports.saved import kind_of
+
+    found = [Outcome(_key(path), path.name, kind_of(path).name, path) for path in folders]
+    return (*found, *(Outcome(_key(path), path.name, "log", path) for path in logs))
+
+
+def _key(path: Path) -> str:
+    """An identifier that stays the same, and does not tell where the file lies."""
+    return sha256(str(path.resolve()).encode()).hexdigest()[:16]
 
 
 def calibration_of(outcome: Outcome) -> CalibrationResult:

@@ -53,11 +53,6 @@ def notice(words: str, meaning: str, *, is_good: bool = False) -> None:
     show(Verdict(words, meaning, is_good))
 
 
-def named(name: str, meaning: str) -> None:
-    """Show a name and what it means, in one line."""
-    show(Verdict(name, meaning, is_good=True))
-
-
 def plain_lines(text: str) -> None:
     """Show lines of a program as they are."""
     st.code(text, language=None, wrap_lines=True)
@@ -98,7 +93,7 @@ def table(frame: pd.DataFrame, key: str, **options: Any) -> Any:
         key: Of the widget.
         **options: Of `st.dataframe`.
     """
-    return st.dataframe(frame, key=key, hide_index=True, **options)
+    return st.dataframe(frame, key=key, hide_index=True, placeholder="", **options)
 
 
 def empty(title: str, text: str) -> None:

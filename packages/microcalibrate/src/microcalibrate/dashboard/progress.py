@@ -69,8 +69,8 @@ def bar(run: Run, title: str) -> None:
     state = run.state
     if state is RunState.QUEUED:
         before = (run.queue_position or 1) - 1
-        told = f"{words.count(before, 'run')} before it." if before else "It is the next to begin."
-        parts.notice("Waiting.", told, is_good=True)
+        ahead = f"{words.count(before, 'run')} before it." if before else "It is the next to begin."
+        parts.notice("Waiting.", ahead, is_good=True)
         return
     lines = run.progress()
     last = lines[-1] if lines else None

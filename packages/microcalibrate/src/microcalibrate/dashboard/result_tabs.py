@@ -10,11 +10,12 @@ import streamlit as st
 from microcalibrate.dashboard import log_tabs, outcomes, parts
 from microcalibrate.dashboard.browsing import Order, browse
 from microcalibrate.figures import calibration as figures
+from microcalibrate.figures import weight_density
 from microcalibrate.reports import calibration as report
 from microcalibrate.reports.page import Columns, Pairs, Paragraph, Verdict
 
 if TYPE_CHECKING:
-    from microcalibrate.dashboard.context import Outcome
+    from microcalibrate.dashboard.outcomes import Outcome
     from microcalibrate.result import CalibrationResult
 
 N_WORST = 20
@@ -30,14 +31,15 @@ def lead(result: CalibrationResult) -> None:
     )
 
 
-def summary(result: CalibrationResult) -> None:
-    """Show the fit by family, numbers before and after, and the certificate."""
+def summary(result: CalibrationResult, outcome: Outcome) -> None:
+    """Show the certificate, errors by size and by family, and numbers before and after."""
+    parts.note(report.gap_sentence(result))
+    log_tabs.histogram(outcomes.log_of(outcome))
     parts.chart("fit", figures.fit(result))
     parts.show(report.summary_table(result))
-    parts.note(report.gap_sentence(result))
 
 
-def targets(result: CalibrationResult, outcome: Outcome) -> None:
+def targets(result: CalibrationResult) -> None:
     """Show those that are missed most with their prices, and a table of all."""
     browse(
         _table(result.targets), ORDERS, _columns(), key="all_targets", searched=("name", "family")
@@ -46,14 +48,18 @@ def targets(result: CalibrationResult, outcome: Outcome) -> None:
     parts.note(report.ABOUT_ERRORS)
 
 
-def estimates(result: CalibrationResult) -> None:
-    """Show targets against their estimates."""
+def estimates(result: CalibrationResult, outcome: Outcome) -> None:
+    """Show targets against their estimates, and beside them."""
     parts.chart("estimates", figures.estimates(result))
+    log_tabs.estimates(outcomes.log_of(outcome))
 
 
 def weights(result: CalibrationResult) -> None:
-    """Show the weights before and after."""
+    """Show the weights before and after, and each record's two against each other."""
     parts.chart("weights", figures.weights(result))
+    parts.chart(
+        "weight_density", weight_density.before_and_after(result.design_weights, result.weights)
+    )
 
 
 def course(result: CalibrationResult, outcome: Outcome) -> None:

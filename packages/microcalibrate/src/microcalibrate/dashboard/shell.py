@@ -12,7 +12,8 @@ from typing import Any
 import streamlit as st
 
 from microcalibrate.dashboard import parts
-from microcalibrate.dashboard.context import Context, opened
+from microcalibrate.dashboard.context import Context
+from microcalibrate.dashboard.outcomes import opened
 from microcalibrate.dashboard.screen import Screen
 from microcalibrate.dashboard.screens import SCREENS
 from microcalibrate.dashboard.theme import style
@@ -20,6 +21,10 @@ from microcalibrate.errors import CalibrationError
 from microcalibrate.jobs import Workspace
 
 LOGGER = logging.getLogger(__name__)
+# A symbol of Streamlit's would be fetched from another server.
+ICON = Path(__file__).with_name("icon.svg")
+START = "start"
+"""The screen at the root of the page."""
 KEPT = ("dataset", "run")
 """What stays in the address from screen to screen."""
 
@@ -30,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: What the command line handed on: `--workspace`, `--run`, `--log`, `--remote`.
     """
-    st.set_page_config(page_title="microcalibrate", page_icon=":material/balance:", layout="wide")
+    st.set_page_config(page_title="microcalibrate", page_icon=str(ICON), layout="wide")
     st.html(style())
     given = _parser().parse_args(list(arguments))
     guarded(lambda: _draw(given))
@@ -61,13 +66,13 @@ def _draw(given: argparse.Namespace) -> None:
         is_remote=given.remote,
         pages=pages,
     )
-    for number, screen in enumerate(SCREENS):
+    for screen in SCREENS:
         pages[screen.url] = st.Page(
             _framed(screen, context),
             title=screen.title,
             icon=screen.icon,
             url_path=screen.url,
-            default=number == 0,
+            default=screen.url == START,
         )
     current = st.navigation(list(pages.values()), position="hidden")
     with st.sidebar:
@@ -81,7 +86,7 @@ def _framed(screen: Screen, context: Context) -> Callable[[], None]:
         parts.note(screen.lead)
         guarded(lambda: screen.render(context))
 
-    draw.__name__ = f"screen_{screen.url or 'start'}"
+    draw.__name__ = f"screen_{screen.url}"
     return draw
 
 
@@ -94,7 +99,7 @@ def _navigation(pages: dict[str, Any]) -> None:
     group = None
     st.html('<p class="brand">microcalibrate</p>')
     for screen in SCREENS:
-        if screen.group != group:
+        if screen.group != group and screen.group:
             group = screen.group
             st.html(f'<p class="group">{group}</p>')
         st.page_link(

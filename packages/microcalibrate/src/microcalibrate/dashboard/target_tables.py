@@ -68,7 +68,7 @@ def as_grid(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_text(text: str) -> pd.DataFrame:
-    """Targets from a CSV text, or from what a spreadsheet puts on the clipboard.
+    r"""Targets from a CSV text, or from what a spreadsheet puts on the clipboard.
 
     Either form is read: `name,target`, also without these heads; or declared targets with the
     columns `name, variable, agg, entity, filter, value, tolerance, weight, group, include` or
@@ -84,7 +84,7 @@ def read_text(text: str) -> pd.DataFrame:
         InvalidTargetTable: If it is no such table; the message names the row.
 
     Examples:
-        >>> read_text('people,"1,234"\\nsnap,5')[["name", "value"]].to_numpy().tolist()
+        >>> read_text('people,"1,234"\nsnap,5')[["name", "value"]].to_numpy().tolist()
         [['people', 1234.0], ['snap', 5.0]]
     """
     lines = text.lstrip("\ufeff").strip("\r\n")

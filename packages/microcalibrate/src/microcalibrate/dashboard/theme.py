@@ -7,8 +7,17 @@ from microcalibrate.reports.page import PART_STYLE, colours
 
 _PAGE = """
 .stMainBlockContainer { max-width: 1120px; padding-top: 2.6rem; }
+.stMainBlockContainer h1 { font-size: 28px; padding: 0; }
+.stMainBlockContainer h2, .stMainBlockContainer h3 { font-size: 18px; padding: 8px 0 4px; }
+.stSidebar [data-testid="stVerticalBlock"] { gap: 5px; }
+.stHtml .brand { font-size: 18px; font-weight: 700; margin: 0 0 4px; }
+.stHtml .group { color: var(--muted); font-size: 13px; margin: 14px 0 2px; }
 .stHtml p, .stHtml .said { margin: 4px 0 8px; max-width: 76ch; }
-.stHtml .tiles { margin: 8px 0 12px; }
+.stHtml .tiles { margin: 8px 0 12px; padding: 0; }
+.stHtml .tiles li { margin: 0; padding: 14px 16px; }
+.stHtml dl { margin: 0; padding: 0; }
+.stHtml dd { margin: 0; }
+.stHtml .said { padding-left: 22px; }
 .stHtml h3 { font-size: 16px; margin: 0 0 8px; padding: 0; }
 .stHtml .empty { border: 1px dashed var(--grid); border-radius: 8px; padding: 28px 32px;
   margin: 12px 0; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from microcalibrate.figures.plotting import amount, readable
 
@@ -49,7 +49,7 @@ def moment(when: datetime | None) -> str:
     """
     if when is None:
         return "–"
-    local = (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone()
+    local = (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone()
     return f"{local.day} {local:%b %H:%M}"
 
 
@@ -64,11 +64,11 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def label(text: object) -> str:
-    """A user's text for the label of a widget, where Streamlit would read it as Markdown.
+    r"""A user's text for the label of a widget, where Streamlit would read it as Markdown.
 
     Examples:
         >>> print(label("a_b :smile: <img>"))
-        a\\_b \\:smile\\: \\<img\\>
+        a\_b \:smile\: \<img\>
     """
     return _SIGNS.sub(r"\\\1", readable(text))
 

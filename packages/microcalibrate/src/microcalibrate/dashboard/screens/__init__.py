@@ -1,9 +1,10 @@
 """The screens, in the order of the navigation."""
 
 from microcalibrate.dashboard.screen import Screen
-from microcalibrate.dashboard.screens import data, downloads, results, run, settings, targets
+from microcalibrate.dashboard.screens import data, downloads, results, run, settings, start, targets
 
 SCREENS: tuple[Screen, ...] = (
+    start.SCREEN,
     data.SCREEN,
     targets.SCREEN,
     settings.SCREEN,

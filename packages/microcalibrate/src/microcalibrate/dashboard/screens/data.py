@@ -153,7 +153,11 @@ def _columns(profile: dict[str, Any]) -> None:
             "why it looks so": [each["reason"] for each in columns],
         }
     )
-    parts.table(table, key="column_report")
+    counts = {
+        name: st.column_config.NumberColumn(format="localized")
+        for name in ("missing", "negative", "zero")
+    }
+    parts.table(table, key="column_report", column_config=counts)
 
 
 def _amount(value: float | None) -> str:

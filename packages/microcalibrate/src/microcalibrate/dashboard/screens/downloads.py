@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from microcalibrate.dashboard import outcomes, parts
-from microcalibrate.dashboard.context import Outcome
+from microcalibrate.dashboard import outcomes, parts, words
+from microcalibrate.dashboard.outcomes import Outcome
 from microcalibrate.dashboard.packing import (
     MANIFEST,
     File,
@@ -32,6 +32,8 @@ MEANINGS = {
     "steps.csv": "each step of the solver",
     "config.json": "every option of the run",
     "result.json": "how it ended, and all numbers that are in no table",
+    "targets.parquet": "the same, with every number in full",
+    "inclusion_probabilities.parquet": "chance of each record to be kept",
     "report.html": "one page with everything, which needs no network",
 }
 REPLACED = ("weights.csv", "weights.parquet")
@@ -56,28 +58,29 @@ def render(context: Context) -> None:
         on_click="ignore",
     )
     parts.note(f"With the checksum of each file in {MANIFEST}, for sha256sum --check.")
-    for position, file in enumerate(files):
-        _row(file, position)
+    for file in files:
+        _row(file)
     parts.note(
         "In CSV files a text that a spreadsheet would take for a formula has an apostrophe before "
         "it. Each chart of the page, too, is saved as SVG by the camera at its corner."
     )
 
 
-def _row(file: File, position: int) -> None:
+def _row(file: File) -> None:
     button, meaning = st.columns([2, 5], vertical_alignment="center")
     with button:
         st.download_button(
-            f"Download file {position + 1}",
+            words.label(file.name),
             data=file.content,
             file_name=file.name.replace("/", "-"),
             mime=file.media_type,
             key=f"download_{file.name}",
             on_click="ignore",
             icon=":material/download:",
+            width="stretch",
         )
     with meaning:
-        parts.named(file.name, file.meaning)
+        parts.note(file.meaning)
 
 
 def _files(outcome: Outcome) -> list[File]:

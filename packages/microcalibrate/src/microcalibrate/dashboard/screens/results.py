@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -10,10 +11,8 @@ from microcalibrate.dashboard import log_tabs, outcomes, parts, result_tabs
 from microcalibrate.dashboard.screen import Screen
 
 if TYPE_CHECKING:
-    from microcalibrate.dashboard.context import Context, Outcome
-
-TABS = ("Summary", "Targets", "One target", "Estimates", "Weights", "Course")
-LOG_TABS = ("Summary", "Targets", "One target", "Course")
+    from microcalibrate.dashboard.context import Context
+    from microcalibrate.dashboard.outcomes import Outcome
 
 
 def render(context: Context) -> None:
@@ -37,36 +36,41 @@ def render(context: Context) -> None:
 def _calibration(outcome: Outcome) -> None:
     result = outcomes.calibration_of(outcome)
     result_tabs.lead(result)
-    chosen = dict(zip(TABS, st.tabs(list(TABS), key="tab", bind="query-params"), strict=True))
-    # Only the tab that is open is drawn: the others would cost time that nobody sees.
-    for name, draw in (
-        ("Summary", lambda: result_tabs.summary(result)),
-        ("Targets", lambda: result_tabs.targets(result, outcome)),
-        ("One target", lambda: log_tabs.one_target(outcomes.log_of(outcome))),
-        ("Estimates", lambda: result_tabs.estimates(result)),
-        ("Weights", lambda: result_tabs.weights(result)),
-        ("Course", lambda: result_tabs.course(result, outcome)),
-    ):
-        if chosen[name].open:
-            with chosen[name]:
-                draw()
+    _tabs(
+        {
+            "Summary": lambda: result_tabs.summary(result, outcome),
+            "Targets": lambda: result_tabs.targets(result),
+            "One target": lambda: log_tabs.one_target(outcomes.log_of(outcome)),
+            "Groups": lambda: log_tabs.tree(outcomes.log_of(outcome)),
+            "Estimates": lambda: result_tabs.estimates(result, outcome),
+            "Weights": lambda: result_tabs.weights(result),
+            "Course": lambda: result_tabs.course(result, outcome),
+        }
+    )
 
 
 def _log(outcome: Outcome) -> None:
     log = outcomes.log_of(outcome)
     log_tabs.lead(log)
-    chosen = dict(
-        zip(LOG_TABS, st.tabs(list(LOG_TABS), key="tab", bind="query-params"), strict=True)
+    _tabs(
+        {
+            "Summary": lambda: log_tabs.histogram(log),
+            "Targets": lambda: log_tabs.targets(log),
+            "One target": lambda: log_tabs.one_target(log),
+            "Groups": lambda: log_tabs.tree(log),
+            "Estimates": lambda: log_tabs.estimates(log),
+            "Course": lambda: log_tabs.course(log),
+        }
     )
-    for name, draw in (
-        ("Summary", log_tabs.summary),
-        ("Targets", log_tabs.targets),
-        ("One target", log_tabs.one_target),
-        ("Course", log_tabs.course),
-    ):
-        if chosen[name].open:
-            with chosen[name]:
-                draw(log)
+
+
+def _tabs(draws: Mapping[str, Callable[[], None]]) -> None:
+    """Tabs, of which only the open one is drawn: the others would cost time that nobody sees."""
+    tabs = st.tabs(list(draws), key="tab", bind="query-params")
+    for tab, draw in zip(tabs, draws.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
 
 
 SCREEN = Screen(

@@ -85,12 +85,11 @@ def _presets(options: Mapping[str, Option]) -> None:
             st.button(
                 preset.title,
                 key=f"preset_{preset.title}",
-                help=preset.meaning,
                 on_click=option_widgets.fill,
                 args=(PREFIX, options, preset.values),
                 width="stretch",
             )
-    parts.note("A preset fills the fields below; change what you like.")
+            st.caption(preset.meaning)
 
 
 def _start(
@@ -126,12 +125,12 @@ def _start(
             "The command that the page runs. Save the targets as targets.csv first (Downloads, or "
             "the button on the Targets screen); the weights are the same to the last bit."
         )
-        words = [
+        typed = [
             word.replace("{run}/targets.csv", "targets.csv").replace("{run}/result", "result")
             for word in arguments
         ]
         st.code(
-            option_widgets.command_line(["microcalibrate", "calibrate", *words]), language="bash"
+            option_widgets.command_line(["microcalibrate", "calibrate", *typed]), language="bash"
         )
     with python:
         parts.note("The same in Python, with the same result.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -56,6 +56,7 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
         num_rows="dynamic",
         hide_index=True,
         height=420,
+        placeholder="",
         column_config=_column_config(dataset),
     )
     grid = target_tables.as_grid(given)
@@ -69,21 +70,20 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
     return grid
 
 
-def _column_config(dataset: Dataset) -> dict[str, object]:
+def _column_config(dataset: Dataset) -> dict[str, Any]:
     columns = [each["name"] for each in (dataset.profile or {})["columns"]]
     config = st.column_config
+    aggregates = list(target_tables.AGGREGATES)
     return {
-        "include": config.CheckboxColumn("use", default=True, width="small"),
-        "name": config.TextColumn("name", required=True, width="large"),
-        "value": config.NumberColumn("target", required=True, format="localized", width="medium"),
-        "variable": config.SelectboxColumn("variable", options=columns, width="medium"),
-        "aggregate": config.SelectboxColumn(
-            "of it", options=list(target_tables.AGGREGATES), width="small"
-        ),
-        "filter": config.TextColumn("where", width="medium"),
-        "tolerance": config.NumberColumn("tolerance", min_value=0.0, width="small"),
-        "importance": config.NumberColumn("importance", min_value=0.0, width="small"),
-        "family": config.TextColumn("family", width="small"),
+        "include": config.CheckboxColumn("use", default=True, width=56),
+        "name": config.TextColumn("name", required=True, width=230),
+        "value": config.NumberColumn("target", required=True, format="localized", width=130),
+        "variable": config.SelectboxColumn("variable", options=columns, width=130),
+        "aggregate": config.SelectboxColumn("of it", options=aggregates, width=80),
+        "filter": config.TextColumn("where", width=200),
+        "tolerance": config.NumberColumn("tolerance", min_value=0.0, width=90),
+        "importance": config.NumberColumn("importance", min_value=0.0, width=95),
+        "family": config.TextColumn("family", width=130),
     }
 
 
@@ -115,9 +115,9 @@ def _take_in(dataset: Dataset, grid: pd.DataFrame) -> None:
                 st.session_state["targets_round"] = round_ + 1
                 _add(dataset, grid, further)
     with generate:
-        further = generator(dataset)
-        if further is not None:
-            _add(dataset, grid, further)
+        generated = generator(dataset)
+        if generated is not None:
+            _add(dataset, grid, generated)
     with export:
         _save_or_clear(dataset, grid)
 
