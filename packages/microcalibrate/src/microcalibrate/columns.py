@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from microcalibrate.errors import InvalidExpression
+from microcalibrate.errors import InvalidExpression, UnknownColumn
 
 MAX_CACHED_MASKS = 256
 """Masks of single conditions that `Columns` keeps, one byte a record each."""
@@ -149,13 +149,12 @@ class Columns:
         """One column: numbers, truth values or text.
 
         Raises:
-            InvalidExpression: If there is no such column, or it holds something else.
+            UnknownColumn: If there is no such column.
+            InvalidExpression: If it holds something else.
         """
         if name not in self._read:
             if name not in self.names:
-                raise InvalidExpression(
-                    f"there is no column {name!r}.{did_you_mean(name, self.names)}"
-                )
+                raise UnknownColumn(f"there is no column {name!r}.{did_you_mean(name, self.names)}")
             self._read[name] = _read_column(name, self._table[name], self.n_records)
         return self._read[name]
 
@@ -163,7 +162,8 @@ class Columns:
         """One column in float64, missing values as NaN.
 
         Raises:
-            InvalidExpression: If there is no such column, or it holds no numbers.
+            UnknownColumn: If there is no such column.
+            InvalidExpression: If it holds no numbers.
         """
         values = self[name]
         if isinstance(values, Text):

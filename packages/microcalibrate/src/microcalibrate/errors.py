@@ -29,6 +29,14 @@ class InvalidExpression(InvalidTargetTable):
     """A filter is not an expression of the small language that target tables use."""
 
 
+class UnknownColumn(InvalidExpression):
+    """A filter or a target names a column that the data does not have."""
+
+
+class NoSupport(InvalidTargetTable):
+    """No record contributes to a target, so that no weights can meet it."""
+
+
 class UnreadableFile(CalibrationError, OSError):
     """A file is missing, damaged, or of a format that is not understood."""
 

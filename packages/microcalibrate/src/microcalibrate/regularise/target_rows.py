@@ -15,7 +15,7 @@ from microcalibrate.errors import InvalidProblem, InvalidTargetTable
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.provenance import without_provenance
 from microcalibrate.regularise.survey import Survey
-from microcalibrate.targets import build_targets
+from microcalibrate.targets import build_targets, is_included, read_rows
 
 Tables: TypeAlias = dict[str, pd.DataFrame]
 BuildMatrix: TypeAlias = Callable[[Tables], Any]
@@ -92,10 +92,12 @@ class DeclaredRows:
         Raises:
             InvalidTargetTable: If a target cannot be built from the tables.
         """
+        numbered = enumerate(read_rows(self.table), start=1)
+        table = self.table[[is_included(number, cells) for number, cells in numbered]]
         entity = (
-            self.table["entity"].where(self.table["entity"].notna(), survey.unit)
-            if "entity" in self.table.columns
-            else pd.Series(survey.unit, index=self.table.index)
+            table["entity"].where(table["entity"].notna(), survey.unit)
+            if "entity" in table.columns
+            else pd.Series(survey.unit, index=table.index)
         )
         unknown = sorted(set(entity.astype(str)) - set(survey.tables))
         if unknown:
@@ -111,7 +113,7 @@ class DeclaredRows:
             chosen = np.flatnonzero(entity.to_numpy() == name)
             rows = survey.unit_positions(name)
             built = build_targets(
-                survey.tables[name], self.table.iloc[chosen], initial_weights=weights[rows]
+                survey.tables[name], table.iloc[chosen], initial_weights=weights[rows]
             )
             ones = np.ones(len(rows))
             to_units = sp.csr_array((ones, (rows, np.arange(len(rows)))), (n_units, len(rows)))

@@ -1,0 +1,27 @@
+"""Targets declared in a table, and the columns of the estimate matrix that they stand for."""
+
+from microcalibrate.targets.building import ColumnBuilder, Targets, build_targets
+from microcalibrate.targets.describing import describe_targets
+from microcalibrate.targets.levels import totals_by_level
+from microcalibrate.targets.rows import (
+    COLUMNS,
+    OTHER_WORDS,
+    Declared,
+    declared,
+    is_included,
+    read_rows,
+)
+
+__all__ = [
+    "COLUMNS",
+    "OTHER_WORDS",
+    "ColumnBuilder",
+    "Declared",
+    "Targets",
+    "build_targets",
+    "declared",
+    "describe_targets",
+    "is_included",
+    "read_rows",
+    "totals_by_level",
+]
