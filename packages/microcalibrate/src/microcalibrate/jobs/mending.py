@@ -13,11 +13,12 @@ from pathlib import Path
 from microcalibrate.errors import UnknownRun
 from microcalibrate.jobs.facts import Facts, RunState, present
 from microcalibrate.jobs.locks import FileLock
-from microcalibrate.jobs.processes import kill_tree, start_detached
+from microcalibrate.jobs.processes import ProcessMark, kill_tree, start_detached
 from microcalibrate.jobs.run import Run, is_id
 from microcalibrate.jobs.waiting import LAUNCHED_NAME, RUNS, has_just_been_launched
 
 SLOTS_VARIABLE = "MICROCALIBRATE_JOBS"
+SECONDS_FOR_AN_END = 2.0
 LOCK_NAME, SUPERVISOR_LOG = "supervisor.lock", "supervisor.log"
 
 
@@ -69,7 +70,15 @@ def _end_orphan(run: Run) -> None:
             return
         if facts.worker is not None:
             kill_tree(facts.worker)
+            _wait_for_end(facts.worker)
         dataclasses.replace(present(run.folder), ended=time.time()).write(run.folder)
+
+
+def _wait_for_end(mark: ProcessMark) -> None:
+    """What works must be gone before the end is written down, and the next run begins."""
+    deadline = time.monotonic() + SECONDS_FOR_AN_END
+    while mark.is_alive and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def sweep(workspace: Path) -> None:

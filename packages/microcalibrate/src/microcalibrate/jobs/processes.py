@@ -62,7 +62,10 @@ class ProcessMark:
 
 
 def kill_tree(mark: ProcessMark) -> None:
-    """End a process and all that it has started, at once."""
+    """End a process and all that it has started, at once.
+
+    It does not wait for their ends: how a child ended is for its parent to find out.
+    """
     process = mark.found()
     if process is None:
         return
@@ -73,7 +76,6 @@ def kill_tree(mark: ProcessMark) -> None:
         with suppress(psutil.NoSuchProcess):
             member.kill()
     end_group(mark.pid)
-    psutil.wait_procs(family, timeout=2)
 
 
 def end_group(pid: int) -> None:

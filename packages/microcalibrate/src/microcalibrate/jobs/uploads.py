@@ -21,7 +21,7 @@ UPLOAD_LIMIT = 2048 * MEGABYTE
 # What has to stay free on the disk: others work on it, too.
 ROOM_LEFT = 512 * MEGABYTE
 PIECE = 8 * MEGABYTE
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather")
 MOST_CHARACTERS = 200
 
 
