@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -244,3 +246,13 @@ def test_names_come_back_whatever_they_hold(tmp_path: Path) -> None:
     with path.open(newline="", encoding="utf-8") as lines:
         cells = [row["target_name"] for row in csv.DictReader(lines)]
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
+
+
+@RUNS
+def test_the_facts_agree_with_the_published_schema(tmp_path: Path, options: Any) -> None:
+    run = calibrated(**options).save(tmp_path / "run")
+    schema = files("microcalibrate.reports") / "json_schemas" / "log.json"
+
+    facts = json.loads((run / "log.csv.meta.json").read_text(encoding="utf-8"))
+
+    jsonschema.Draft202012Validator(json.loads(schema.read_text("utf-8"))).validate(facts)
