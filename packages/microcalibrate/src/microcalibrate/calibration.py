@@ -13,21 +13,18 @@ from numpy.typing import NDArray
 
 from microcalibrate.arrays import checked_weights
 from microcalibrate.engine.distances import Distance, distance_named
+from microcalibrate.engine.feasibility import Feasibility, check_feasibility
 from microcalibrate.engine.losses import Loss, loss_named
 from microcalibrate.engine.optimum import Optimum
-from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.logs.history import PhaseTrail, history_of_targets
+from microcalibrate.logs.history import PhaseTrail
+from microcalibrate.outcome import Outcome, history_rows
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.reduction import draw_records, refit_records, survivors_of
-from microcalibrate.result import (
-    CalibrationResult,
-    Status,
-    installed_versions,
-    weight_statistics,
-)
+from microcalibrate.result import CalibrationResult, Status
 from microcalibrate.settings import Settings
+from microcalibrate.structure import Structure, parts_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +61,10 @@ class Calibration:
         frozen: Mask of records that keep their design weight exactly, shape `(n_records,)`.
         heteroscedasticity: Factors `q`, one per record: weights of large ones move more freely.
             R's `variance` and `sigma2` are the inverse of it.
+        cluster: A label per record, such as that of its household: records of a cluster get one
+            ratio, so that equal design weights stay equal.
+        partition: A label per record, such as its state, where each target is about the records
+            of one label only: the parts are solved side by side, to the same answer.
         distance: "chi2" (linear), "raking", "logit" (with the bounds on the ratio as limits that
             it never reaches), "truncated_linear" (chi2 under the name it has with bounds), "sinh",
             "hellinger", or a `Distance` of your own: what closeness to design weights means.
@@ -116,6 +117,8 @@ class Calibration:
         max_weight: Any = None,
         frozen: Any = None,
         heteroscedasticity: Any = None,
+        cluster: Any = None,
+        partition: Any = None,
         distance: str | Distance = "chi2",
         loss: str | Loss = "squared",
         closeness: float = 1e-4,
@@ -157,6 +160,7 @@ class Calibration:
             seed=seed,
             device=device,
         )
+        self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
         names = self.problem.target_names
         self._families = _labels(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
@@ -241,18 +245,12 @@ class Calibration:
         seconds: dict[str, float] = {}
         with ProgressBar(progress) as bar:
             bar.records = int((problem.design_weights > 0).sum())
-            solution = solve(
-                problem,
-                self.settings.distance,
-                loss=self.settings.loss,
-                closeness=self.settings.closeness,
-                max_iter=max_iter,
-                progress=bar.show,
-                start_prices=start_prices,
+            solution, self._parts = self._structure.solve(
+                self.settings, max_iter=max_iter, progress=bar.show, start_prices=start_prices
             )
             weights = problem.weights_of(solution.ratio)
             probabilities = np.ones(problem.n_records)
-            history = _history_rows(solution, bar.records)
+            history = history_rows(solution, bar.records)
             trails = [PhaseTrail("dense", solution.step_errors, problem.estimates(weights))]
             seconds["dense"] = time.perf_counter() - begun
             optimum = Optimum(
@@ -287,7 +285,7 @@ class Calibration:
                         record_index=draw.record_index,
                         selection=self.settings.selection,
                     )
-                    history += _history_rows(solution, bar.records)
+                    history += history_rows(solution, bar.records)
                     final = problem.estimates(weights)
                     trails.append(PhaseTrail("refit", solution.step_errors, final))
                     seconds["refit"] = time.perf_counter() - refit_at
@@ -299,7 +297,10 @@ class Calibration:
                 stacklevel=2,
             )
         self._optimum = optimum
-        self._outcome = (weights, probabilities, solution, history, trails, seconds, max_iter)
+        settings = self.settings.as_plain(problem, max_iter) | self._structure.as_plain()
+        self._outcome = Outcome(
+            weights, probabilities, solution, history, trails, seconds, settings
+        )
         self._result = None
         return weights.copy()
 
@@ -318,7 +319,7 @@ class Calibration:
         if self._result is None:
             if not hasattr(self, "_outcome"):
                 raise InvalidOption("there is no result yet: call `calibrate()` first.")
-            self._result = self._build_result(*self._outcome)
+            self._result = self._outcome.result(self.problem, self._families, self._record_ids)
         return self._result
 
     @property
@@ -326,76 +327,30 @@ class Calibration:
         """The last solve of the last `calibrate()` with its problem.
 
         Raises:
-            InvalidOption: If `calibrate()` has not been called yet.
+            InvalidOption: If `calibrate()` has not been called yet, or records of clusters share
+                their ratios: then it is no optimum of the records.
         """
         if not hasattr(self, "_optimum"):
             raise InvalidOption("there is no result yet: call `calibrate()` first.")
+        if self._structure.cluster is not None:
+            raise InvalidOption(
+                "weights that are equal within clusters are not the optimum of the records, but of "
+                "the clusters: calibrate a table with one row per cluster to go on from there."
+            )
         return self._optimum
+
+    @property
+    def parts(self) -> pd.DataFrame:
+        """One row per part of `partition`, each with its own certificate; none without one."""
+        return parts_table(getattr(self, "_parts", ()))
+
+    def check(self) -> Feasibility:
+        """What is known before a solve: targets out of reach, copies, sums that disagree."""
+        return check_feasibility(self._structure.problem)
 
     def summary(self) -> str:
         """What was asked and what came out, in a few lines."""
         return self.result.summary()
-
-    def _build_result(
-        self,
-        weights: Vector,
-        probabilities: Vector,
-        solution: Solution,
-        history: list[dict[str, Any]],
-        trails: list[PhaseTrail],
-        seconds: dict[str, float],
-        max_iter: int,
-    ) -> CalibrationResult:
-        import pandas as pd
-
-        problem = self.problem
-        before = problem.errors(problem.design_weights)
-        after = problem.errors(weights)
-        return CalibrationResult(
-            weights=weights,
-            design_weights=problem.design_weights,
-            record_ids=self._record_ids,
-            inclusion_probabilities=probabilities,
-            status=solution.status,
-            gap=solution.gap,
-            targets=self._targets_table(weights, solution.prices),
-            history=pd.DataFrame(history),
-            target_history=history_of_targets(
-                trails, problem.target_names, problem.targets, problem.scales
-            ),
-            statistics={
-                "before": weight_statistics(problem.design_weights, before),
-                "after": weight_statistics(weights, after),
-            },
-            settings=self.settings.as_plain(problem, max_iter),
-            seconds=seconds,
-            versions=installed_versions(),
-        )
-
-    def _targets_table(self, weights: Vector, prices: Vector) -> pd.DataFrame:
-        import pandas as pd
-
-        problem = self.problem
-        initial, final = problem.estimates(problem.design_weights), problem.estimates(weights)
-        return pd.DataFrame(
-            {
-                "name": problem.target_names,
-                "family": self._families,
-                "target": problem.targets,
-                "initial": initial,
-                "final": final,
-                "initial_error": (initial - problem.targets) / problem.scales,
-                "error": (final - problem.targets) / problem.scales,
-                "price": prices,
-                "scale": problem.scales,
-                "tolerance": problem.tolerances,
-                "importance": problem.importances,
-            }
-        )
-
-
-def _history_rows(solution: Solution, records: int) -> list[dict[str, Any]]:
-    return [{**dataclasses.asdict(step), "records": records} for step in solution.history]
 
 
 def _labels(given: Any, default: Sequence[Any], what: str) -> list[Any]:

@@ -1,0 +1,104 @@
+"""One ratio for all records of a cluster: persons of a household keep equal weights.
+
+What the members of a cluster add to the targets, each with its design weight, is what a single
+record with the sum of their weights would add. So the clusters are calibrated as records, and each
+member gets its cluster's ratio (Lemaître and Dufour 1987 do it for persons within households).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from microcalibrate.arrays import is_sparse
+from microcalibrate.errors import InvalidOption, InvalidProblem
+from microcalibrate.problem import Problem
+
+Index = NDArray[np.int64]
+
+
+def cluster_index(labels: Any, n_records: int, option: str = "cluster") -> tuple[Index, list[Any]]:
+    """The position of each record's cluster, and the clusters' labels in order of appearance.
+
+    Args:
+        labels: One label per record.
+        n_records: How many records there are.
+        option: What the user calls it.
+
+    Raises:
+        InvalidProblem: If there is not one label per record, or one is missing.
+
+    Examples:
+        >>> cluster_index(["b", "a", "b"], 3)
+        (array([0, 1, 0]), ['b', 'a'])
+    """
+    import pandas as pd
+
+    given = pd.Series(list(labels) if not hasattr(labels, "__array__") else np.asarray(labels))
+    if len(given) != n_records:
+        raise InvalidProblem(f"{option} has {len(given)} labels for {n_records} records.")
+    if given.isna().any():
+        first = int(np.flatnonzero(given.isna())[0])
+        raise InvalidProblem(f"{option} has no label for record {first}. Give each record one.")
+    index, names = pd.factorize(given)
+    return index.astype(np.int64), list(names)
+
+
+def clustered(problem: Problem, index: Index) -> Problem:
+    """The same problem with a record for each cluster.
+
+    Args:
+        problem: A checked problem.
+        index: Position of each record's cluster, shape `(n_records,)`.
+
+    Returns:
+        The problem of the clusters: design weights are sums over members, rows their weighted
+        means, and bounds the narrowest of any member.
+
+    Raises:
+        InvalidOption: If the bounds of the members of a cluster have no ratio in common.
+
+    Examples:
+        >>> problem = Problem.build([1.0, 1.0, 2.0], [9.0], [[1.0], [3.0], [2.0]])
+        >>> households = clustered(problem, np.array([0, 0, 1]))
+        >>> households.design_weights, households.estimate_matrix.ravel()
+        (array([2., 2.]), array([2., 2.]))
+    """
+    d, n_clusters = problem.design_weights, int(index.max()) + 1
+    total = np.asarray(np.bincount(index, d, n_clusters), dtype=np.float64)
+    share = np.divide(d, total[index], out=np.zeros_like(d), where=total[index] > 0)
+    members = sp.csr_array((share, (index, np.arange(len(d)))), shape=(n_clusters, len(d)))
+    rows = members @ problem.estimate_matrix
+    spread = np.bincount(index, d / problem.heteroscedasticity, n_clusters)
+    counts = d > 0
+    lower, upper = np.full(n_clusters, -np.inf), np.full(n_clusters, np.inf)
+    np.maximum.at(lower, index[counts], problem.lower_ratio[counts])
+    np.minimum.at(upper, index[counts], problem.upper_ratio[counts])
+    if np.any(lower > upper):
+        first = int(np.flatnonzero(lower > upper)[0])
+        who = np.flatnonzero((index == first) & counts)[:2]
+        raise InvalidOption(
+            f"records {' and '.join(map(str, who))} are of one cluster, and their bounds have no "
+            f"ratio in common: at least {lower[first]:g}, at most {upper[first]:g}."
+        )
+    return replace(
+        problem,
+        design_weights=total,
+        estimate_matrix=_canonical(rows) if is_sparse(rows) else np.asarray(rows),
+        min_ratio=lower,
+        max_ratio=upper,
+        min_weight=np.full(n_clusters, -np.inf),
+        max_weight=np.full(n_clusters, np.inf),
+        frozen=np.zeros(n_clusters, dtype=np.bool_),
+        heteroscedasticity=np.where(total > 0, total / np.where(spread > 0, spread, 1.0), 1.0),
+    )
+
+
+def _canonical(rows: Any) -> sp.csr_array:
+    matrix = sp.csr_array(rows)
+    matrix.sum_duplicates()
+    return matrix

@@ -1,0 +1,156 @@
+"""What records have to do with each other: members of clusters, and independent parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microcalibrate.clusters import cluster_index, clustered
+from microcalibrate.engine.loop import Progress
+from microcalibrate.engine.solving import Solution, solve
+from microcalibrate.errors import InvalidOption
+from microcalibrate.partition import Part, parts_of, solve_parts
+from microcalibrate.problem import Problem
+from microcalibrate.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """How the records of a problem hang together, checked.
+
+    Attributes:
+        problem: What is solved: the problem itself, or that of its clusters.
+        cluster: Position of each record's cluster, or None where each stands alone.
+        parts: Independent parts of `problem`, none where it is solved as a whole.
+    """
+
+    problem: Problem
+    cluster: Index | None
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def checked(
+        cls, problem: Problem, settings: Settings, cluster: Any, partition: Any
+    ) -> Structure:
+        """Check labels against the problem, and against each other.
+
+        Args:
+            problem: The problem of the records.
+            settings: Options of the calibration.
+            cluster: A label per record; those with the same one get one ratio.
+            partition: A label per record, of its independent part.
+
+        Raises:
+            InvalidProblem: If there is not one label per record.
+            InvalidOption: If labels cannot be honoured with the targets, or with other options.
+        """
+        given = [name for name, labels in (("cluster", cluster), ("partition", partition))
+                 if labels is not None]  # fmt: skip
+        if given and settings.budget is not None:
+            raise InvalidOption(
+                f"{given[0]} cannot be honoured where records are chosen, which stand for others "
+                "of any kind. Leave it out, or calibrate all records."
+            )
+        n_records, index, solved = problem.n_records, None, problem
+        if cluster is not None:
+            index, _ = cluster_index(cluster, n_records)
+            solved = clustered(problem, index)
+            free = (solved.design_weights > 0) & (solved.min_ratio < solved.max_ratio)
+            settings.distance.between(solved.min_ratio[free], solved.max_ratio[free])
+        if partition is None:
+            return cls(solved, index, ())
+        place, names = cluster_index(partition, n_records, "partition")
+        if index is not None:
+            of_cluster = np.zeros(solved.n_records, dtype=np.int64)
+            of_cluster[index] = place
+            torn = np.flatnonzero(of_cluster[index] != place)
+            if torn.size:
+                raise InvalidOption(
+                    f"record {torn[0]} is in another part than a record of its cluster. Parts "
+                    "must hold clusters as a whole."
+                )
+            place = of_cluster
+        return cls(solved, index, parts_of(solved, place, names, settings.closeness))
+
+    def as_plain(self) -> dict[str, int | None]:
+        """How many clusters and parts there are, in plain types; None where there are none."""
+        return {
+            "n_clusters": None if self.cluster is None else self.problem.n_records,
+            "n_parts": len(self.parts) or None,
+        }
+
+    def solve(
+        self,
+        settings: Settings,
+        *,
+        max_iter: int,
+        progress: Progress | None = None,
+        start_prices: Any = None,
+    ) -> tuple[Solution, tuple[Part, ...]]:
+        """Solve what is to be solved.
+
+        Args:
+            settings: Options of the calibration.
+            max_iter: Most Newton steps of each solve.
+            progress: Called with each step.
+            start_prices: Prices of all targets to start from.
+
+        Returns:
+            The solution with a ratio for each record, and the parts with theirs.
+
+        Raises:
+            InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+        """
+        parts: tuple[Part, ...] = ()
+        if self.parts:
+            solution, parts = solve_parts(
+                self.problem,
+                self.parts,
+                settings.distance,
+                loss=settings.loss,
+                max_iter=max_iter,
+                progress=progress,
+                start_prices=start_prices,
+            )
+        else:
+            solution = solve(
+                self.problem,
+                settings.distance,
+                loss=settings.loss,
+                closeness=settings.closeness,
+                max_iter=max_iter,
+                progress=progress,
+                start_prices=start_prices,
+            )
+        if self.cluster is not None:
+            solution = replace(solution, ratio=solution.ratio[self.cluster])
+        return solution, parts
+
+
+def parts_table(parts: tuple[Part, ...]) -> pd.DataFrame:
+    """One row per independent part: how it was solved, and its own certificate."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {
+                "part": part.name,
+                "records": len(part.records),
+                "targets": len(part.targets),
+                "status": part.solution.status.name if part.solution else "NO_TARGETS",
+                "gap": part.solution.gap if part.solution else 0.0,
+                "residual": part.solution.residual if part.solution else 0.0,
+                "steps": len(part.solution.history) if part.solution else 0,
+            }
+            for part in parts
+        ],
+        columns=["part", "records", "targets", "status", "gap", "residual", "steps"],
+    )
