@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from microcalibrate import Calibration
 from microcalibrate.cli import app
 from microcalibrate.errors import NotALog
-from microcalibrate.logs import compare_logs, read_log, write_log
+from microcalibrate.logs import changes_within, compare_logs, read_log, write_log
 
 
 def written(path: Path, seed: int, first: int, last: int, noise: float) -> pd.DataFrame:
@@ -122,6 +122,23 @@ def test_a_log_compared_with_itself_is_alike(tmp_path: Path) -> None:
     assert_allclose([found.correlation, found.slope], 1.0)
     assert found.settings.empty
     assert found.names[0] != found.names[1]
+
+
+def test_changes_within_a_log_are_those_of_its_ends(tmp_path: Path) -> None:
+    written(tmp_path / "one.csv", 1, 0, 160, 0.3)
+    table = pd.read_csv(tmp_path / "one.csv")
+
+    found = changes_within(read_log(tmp_path / "one.csv")).set_index("name")
+
+    first, last = (table[table.epoch == epoch].set_index("target_name") for epoch in (0, 5))
+    size, size_last = (
+        part.rel_abs_error.where(part.target != 0, part.abs_error) for part in (first, last)
+    )
+    assert ((found.change == "improved") == (size_last < size)).all()
+    assert ((found.change == "worsened") == (size_last > size)).all()
+    assert {"improved", "worsened"} == set(found.change)
+    assert_allclose(found.first_error.abs(), first.rel_abs_error)
+    assert_allclose(found.last_error.abs(), last.rel_abs_error)
 
 
 def test_infinite_and_unknown_errors_have_a_word(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_the_course_of_a_target_is_asked_for_by_name(tmp_path: Path) -> None:
     assert course.epoch.tolist() == EPOCHS * 2
     assert_array_equal(course.estimate, [*ESTIMATES[:, 2], *ESTIMATES[:, 0]])
     assert_array_equal(log.at(30).estimate, ESTIMATES[2])
-    assert_array_equal(log.first().estimate, ESTIMATES[0])
+    assert_array_equal(log.first.estimate, ESTIMATES[0])
     with pytest.raises(InvalidOption, match="Did you mean 'people, all'"):
         log.history(["people all"])
     for epoch in (-1, 8, 32):

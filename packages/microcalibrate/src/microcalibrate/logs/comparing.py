@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,6 +167,35 @@ def compare_logs(
     )
 
 
+def changes_within(log: CalibrationLog) -> pd.DataFrame:
+    """What became of each target from the first state of a log to the last.
+
+    Args:
+        log: A log.
+
+    Returns:
+        One row per target: `name`, `target`, `first_estimate`, `last_estimate`, `first_error`,
+        `last_error` (relative and signed, NaN where the target is 0), and `change`: "improved",
+        "worsened", "alike" or "unknown", judged as in `compare_logs`.
+    """
+    import pandas as pd
+
+    first, last = log.first, log.final
+    relative = [side.relative_error.abs() for side in (first, last)]
+    absolute = [side.abs_error for side in (first, last)]
+    return pd.DataFrame(
+        {
+            "name": last.name,
+            "target": last.target,
+            "first_estimate": first.estimate,
+            "last_estimate": last.estimate,
+            "first_error": first.relative_error,
+            "last_error": last.relative_error,
+            "change": _changes(relative, absolute),
+        }
+    )
+
+
 def settings_that_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> pd.DataFrame:
     """Options of two runs that are not the same: `setting`, `first`, `second`, as text.
 
@@ -262,19 +291,24 @@ def _targets(one: CalibrationLog, other: CalibrationLog) -> pd.DataFrame:
     both = both.reset_index(drop=True)
     for side in ("first", "second"):
         both[f"{side}_excluded"] = both[f"{side}_excluded"].eq(True)
-    relative = [both[f"{side}_error"].abs().to_numpy() for side in ("first", "second")]
-    absolute = [both[f"{side}_abs_error"].to_numpy() for side in ("first", "second")]
-    defined = ~np.isnan(relative[0]) & ~np.isnan(relative[1])
-    larger = np.fmax(absolute[0], absolute[1])
-    change = np.where(
-        defined,
-        change_of(relative[0], relative[1]),
-        change_of(absolute[0], absolute[1], ALIKE * np.where(np.isinf(larger), 0.0, larger)),
+    change = _changes(
+        [both[f"{side}_error"].abs() for side in ("first", "second")],
+        [both[f"{side}_abs_error"] for side in ("first", "second")],
     )
     change = np.where(both._merge == "left_only", "first only", change)
     both["change"] = np.where(both._merge == "right_only", "second only", change)
     order_of_columns = [f"{side}_{new}" for new in kept.values() for side in ("first", "second")]
     return both[["name", *order_of_columns, "change"]]
+
+
+def _changes(relative: Sequence[Any], absolute: Sequence[Any]) -> NDArray[np.object_]:
+    """Changes of sizes of errors: of the relative ones, or of the absolute where one has none."""
+    relative = [np.asarray(size, dtype=np.float64) for size in relative]
+    absolute = [np.asarray(size, dtype=np.float64) for size in absolute]
+    larger = np.fmax(absolute[0], absolute[1])
+    in_units = change_of(absolute[0], absolute[1], ALIKE * np.where(np.isinf(larger), 0.0, larger))
+    defined = ~np.isnan(relative[0]) & ~np.isnan(relative[1])
+    return np.where(defined, change_of(relative[0], relative[1]), in_units)
 
 
 def _weights(first: Path, second: Path) -> pd.DataFrame | None:

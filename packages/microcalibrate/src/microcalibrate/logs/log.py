@@ -67,6 +67,11 @@ class CalibrationLog:
         """The last state of each target; see `at`."""
         return self._state(self._last_rows(self._places[1]))
 
+    @cached_property
+    def first(self) -> pd.DataFrame:
+        """The earliest state of each target; see `at`."""
+        return self._state(self._last_rows(-self._places[1]))
+
     def at(self, epoch: int) -> pd.DataFrame:
         """The targets at one epoch.
 
@@ -88,10 +93,6 @@ class CalibrationLog:
                 f"{self.epochs[0]} to {self.epochs[-1]}; see `log.epochs`."
             )
         return self._state(np.flatnonzero(self._places[1] == position))
-
-    def first(self) -> pd.DataFrame:
-        """The earliest state of each target; see `at`."""
-        return self._state(self._last_rows(-self._places[1]))
 
     def matrix(self, column: str) -> Vector:
         """One column as a matrix of epochs by targets.
@@ -176,7 +177,9 @@ class CalibrationLog:
     @cached_property
     def _places(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
         """The different epochs, and the position among them of each row of the table."""
-        epochs, place = np.unique(self.table.epoch.to_numpy(), return_inverse=True)
+        import pandas as pd
+
+        place, epochs = pd.factorize(self.table.epoch.to_numpy(), sort=True)
         return epochs, place
 
     def _last_rows(self, place: NDArray[np.intp]) -> NDArray[np.intp]:

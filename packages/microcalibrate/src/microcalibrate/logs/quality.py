@@ -1,7 +1,8 @@
-"""How well targets are met, in numbers: bands of relative errors, their histogram, a ranking."""
+"""How well targets are met, in numbers: bands of relative errors, their histogram, orders."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,3 +129,26 @@ def ranked(targets: pd.DataFrame) -> pd.DataFrame:
     group = np.where(~np.isnan(relative), 0, np.where(~np.isnan(absolute), 1, 2))
     size = np.where(group == 0, relative, absolute)
     return targets.iloc[np.lexsort((-size, group))]
+
+
+def by_hierarchy(targets: pd.DataFrame) -> pd.DataFrame:
+    """The targets by the parts of their names between slashes, numbers in them by their size.
+
+    Args:
+        targets: With `name`.
+
+    Examples:
+        >>> import pandas as pd
+        >>> names = ["us/ny", "us/age 10", "uk", "us", "us/age 9"]
+        >>> by_hierarchy(pd.DataFrame({"name": names})).name.tolist()
+        ['uk', 'us', 'us/age 9', 'us/age 10', 'us/ny']
+    """
+
+    def key(name: str) -> list[list[tuple[bool, float, str]]]:
+        return [
+            [(not bit.isdecimal(), float(bit) if bit.isdecimal() else 0.0, bit) for bit in bits]
+            for bits in (re.split(r"(\d+)", part.lower()) for part in name.split("/"))
+        ]
+
+    order = sorted(range(len(targets)), key=lambda place: key(str(targets.name.iloc[place])))
+    return targets.iloc[order]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microcalibrate.atomic import PathLike
 from microcalibrate.errors import NotALog, UnreadableFile
@@ -163,26 +164,17 @@ def _names(columns: Mapping[str, Any], dialect: Dialect, epoch: Any, notes: list
     """The names of the rows, no two alike within an epoch."""
     import pandas as pd
 
-    order = np.argsort(epoch, kind="stable")
-    starts = np.flatnonzero(np.diff(epoch[order], prepend=epoch[order][0] - 1))
-    place = np.empty(len(epoch), dtype=np.intp)
-    place[order] = np.arange(len(epoch)) - np.repeat(starts, np.diff(starts, append=len(epoch)))
     if dialect.target_name not in columns:
+        place = pd.Series(epoch).groupby(epoch).cumcount().to_numpy()
         labels = [f"target_{number}" for number in range(int(place.max()) + 1)]
         notes.append("The targets have no names; they are numbered in the order of the rows.")
         return pd.Categorical.from_codes(place, categories=pd.Index(labels, dtype="object"))
     column = columns[dialect.target_name]
     codes = column.indices.to_numpy(zero_copy_only=False)
-    if column.null_count:
-        codes = np.where(np.isnan(codes), -1, codes).astype(np.int64)
     labels = [str(label) for label in column.dictionary.to_pylist()]
-    if (codes < 0).any():
-        codes, labels = np.where(codes < 0, len(labels), codes), [*labels, ""]
-    n = len(labels)
-    pair = np.unique(epoch, return_inverse=True)[1] * n + codes
-    if len(np.unique(pair)) < len(pair):
-        frame = pd.DataFrame({"pair": pair, "code": codes})
-        again = frame.groupby("pair").cumcount().to_numpy()
+    pair = pd.factorize(epoch)[0] * np.int64(len(labels)) + codes
+    again = pd.Series(pair).groupby(pair).cumcount().to_numpy() if _has_twice(pair) else None
+    if again is not None:
         marked = pd.Series(np.array(labels, dtype="object")[codes])
         marked[again > 0] += [f" ({number + 1})" for number in again[again > 0]]
         twice = labels[int(codes[again > 0][0])]
@@ -192,6 +184,14 @@ def _names(columns: Mapping[str, Any], dialect: Dialect, epoch: Any, notes: list
         codes, unique = pd.factorize(marked)
         labels = list(map(str, unique))
     return pd.Categorical.from_codes(codes, categories=pd.Index(labels, dtype="object"))
+
+
+def _has_twice(pair: NDArray[np.int64]) -> bool:
+    """Whether a value stands twice; most logs are in order, where each is one more than before."""
+    import pandas as pd
+
+    rising = bool((pair[1:] > pair[:-1]).all())
+    return not rising and bool(pd.Series(pair).duplicated().any())
 
 
 def _loss_kind(table: pd.DataFrame, dialect: Dialect) -> str:
