@@ -20,9 +20,6 @@ from microcalibrate.engine.program import NO_IMPORTANCE, Program
 SHORTEST_STEP = 1 / 16
 # Bounds are in the way when steps must be cut this often: then another road is shorter.
 MOST_CUT_STEPS = 3
-# A patient solve goes on with shorter steps, and many of them.
-SHORTEST_PATIENT_STEP = 1 / 256
-MOST_PATIENT_CUTS = 20
 # A band whose target has a price below this share of the largest one holds nothing back.
 NO_PRICE = 1e-6
 
@@ -33,8 +30,6 @@ class DualNewton:
     Args:
         program: What to solve; its slacks are those of bands.
         prices: Where to start, shape `(n_targets,)`; zero where not given.
-        is_patient: Whether to go on where bounds are in the way: for problems that are known to
-            be near, on which other roads take longer.
 
     Attributes:
         prices: Shape `(n_targets,)`.
@@ -44,11 +39,8 @@ class DualNewton:
 
     name = "newton"
 
-    def __init__(
-        self, program: Program, prices: Vector | None = None, *, is_patient: bool = False
-    ) -> None:
+    def __init__(self, program: Program, prices: Vector | None = None) -> None:
         self._program = program
-        self._is_patient = is_patient
         self.prices = np.zeros(len(program.goal)) if prices is None else prices
         self.step_length = 0.0
         self._cut_steps = 0
@@ -125,17 +117,12 @@ class DualNewton:
         slope = float(direction @ residual)
         before = self.prices
         self.step_length = 1.0
-        shortest, most_cuts = SHORTEST_STEP, MOST_CUT_STEPS
-        if self._is_patient:
-            shortest, most_cuts = SHORTEST_PATIENT_STEP, MOST_PATIENT_CUTS
-        while self.step_length >= shortest:
+        while self.step_length >= SHORTEST_STEP:
             self.prices = before + self.step_length * direction
             self._look()
-            left = float(direction @ self._residual())
-            # While the slope is above zero the objective has risen, however little of it is gone.
-            if abs(left) <= 0.5 * slope or (self._is_patient and left > 0):
+            if abs(float(direction @ self._residual())) <= 0.5 * slope:
                 self._choose_ends()
-                return self._cut_steps <= most_cuts
+                return self._cut_steps <= MOST_CUT_STEPS
             self.step_length /= 2
             self._cut_steps += 1
         self.prices = before

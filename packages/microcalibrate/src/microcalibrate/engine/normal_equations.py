@@ -40,7 +40,22 @@ BLAS_THREADS_FROM = 3_000
 Solve = Callable[[Vector], Vector]
 
 
-class Columns(Protocol):
+class GramColumns(Protocol):
+    """What a Newton step must know of columns."""
+
+    column_scale: Vector
+
+    def unscaled_gram(self, record_weight: Vector) -> Matrix:
+        """`A.T @ diag(record_weight) @ A` before column scaling.
+
+        Only the upper triangle counts. The array belongs to the caller until the next call.
+        """
+
+    def blas_threads(self) -> AbstractContextManager[Any]:
+        """Within it BLAS has as many threads as it should; see Note [Two pools of threads]."""
+
+
+class Columns(GramColumns, Protocol):
     """A scaled estimate matrix `A`, shape `(n_records, n_targets)`, known by three products."""
 
     column_scale: Vector
@@ -52,15 +67,6 @@ class Columns(Protocol):
 
     def transposed_product(self, ratio: Vector) -> Vector:
         """`A.T @ ratio`, shape `(n_targets,)`."""
-
-    def unscaled_gram(self, record_weight: Vector) -> Matrix:
-        """`A.T @ diag(record_weight) @ A` before column scaling.
-
-        Only the upper triangle counts. The array belongs to the caller until the next call.
-        """
-
-    def blas_threads(self) -> AbstractContextManager[Any]:
-        """Within it BLAS has as many threads as it should; see Note [Two pools of threads]."""
 
 
 def columns_of(matrix: Any, row_scale: Vector, column_scale: Vector) -> Columns:
@@ -163,7 +169,23 @@ def symmetric_gram(columns: Columns, record_weight: Vector) -> Matrix:
     return np.asarray(upper + np.triu(upper, 1).T)
 
 
-def factor(columns: Columns, record_weight: Vector, diagonal: Vector) -> Solve:
+class Given:
+    """Columns of which nothing is known but their Gram matrix, upper triangle."""
+
+    def __init__(self, gram: Matrix, column_scale: Vector) -> None:
+        self._gram = gram
+        self.column_scale = column_scale
+
+    def unscaled_gram(self, record_weight: Vector) -> Matrix:  # noqa: ARG002  (they are in it)
+        """See `Columns.unscaled_gram`."""
+        return self._gram.copy()
+
+    def blas_threads(self) -> AbstractContextManager[Any]:
+        """See `Columns.blas_threads`."""
+        return nullcontext()
+
+
+def factor(columns: GramColumns, record_weight: Vector, diagonal: Vector) -> Solve:
     """Assemble and factor the normal equations by Cholesky; return what solves them.
 
     Args:

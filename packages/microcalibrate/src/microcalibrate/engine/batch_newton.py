@@ -1,0 +1,269 @@
+"""Newton steps on the prices of many programs at once, which differ in design weights only.
+
+The steps are those of `dual_newton`, for a block of replicates side by side: matrices are read once
+for all of them. Each starts from the same prices, those of the whole sample, and is done when its
+certificate holds. A step that falls short of the best along its direction is taken as it is, and
+one that goes too far is halved: the dual objective is concave, so that it rises with each step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from microcalibrate.arrays import is_sparse
+from microcalibrate.engine.normal_equations import Given, factor
+from microcalibrate.engine.pair_columns import Pairs, WholeColumns, pairs_of
+from microcalibrate.engine.program import NO_IMPORTANCE, Program
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+
+# Where plain steps arrive, they do in 3 to 8.
+MOST_STEPS = 15
+MOST_HALVINGS = 8
+# Numbers of one array over records and replicates: a block of replicates stays in the cache.
+BLOCK = 400_000
+# A band whose target has a price below this share of the largest one holds nothing back.
+NO_PRICE = 1e-6
+GAP, RESIDUAL = 1e-8, 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What replicates of a program have in common.
+
+    Attributes:
+        program: Of the whole sample, without slacks at a price.
+        charged: Argument of the distance's response per price, times all shares: shape
+            `(n_records, n_targets)`.
+        transposed: Estimate matrix, shape `(n_targets, n_records)`.
+        pairs: What normal equations are made of.
+        design_weights: Shape `(n_records, 1)`.
+        pull: Factor of the rows of `charged`, `(n_records, 1)`.
+        lower: Bounds of ratios: one number where all have the same, or `(n_records, 1)`.
+        upper: The same from above.
+    """
+
+    program: Program
+    charged: Any
+    transposed: Any
+    pairs: Pairs | WholeColumns
+    design_weights: Matrix
+    pull: Matrix
+    lower: Matrix | float
+    upper: Matrix | float
+
+    @classmethod
+    def of(cls, program: Program, matrix: Any, design_weights: Vector) -> Batch:
+        """Prepare a program for its replicates."""
+        n = program.n_ratios
+        pull = design_weights / (program.share * program.share.sum())
+        sparse = is_sparse(matrix)
+        return cls(
+            program,
+            sp.csr_array(sp.diags_array(pull) @ matrix) if sparse else pull[:, None] * matrix,
+            matrix.T.tocsr() if sparse else matrix.T,
+            pairs_of(matrix),
+            design_weights[:, None],
+            pull[:, None],
+            _one_or_all(program.lower[:n]),
+            _one_or_all(program.upper[:n]),
+        )
+
+    @property
+    def size(self) -> int:
+        """How many replicates to solve at once."""
+        return int(np.clip(BLOCK // len(self.design_weights), 1, 32))
+
+
+def _one_or_all(bounds: Vector) -> Matrix | float:
+    # A number is far faster beside a block of replicates than a column of equal ones.
+    return float(bounds[0]) if (bounds == bounds[0]).all() else bounds[:, None]
+
+
+class BatchNewton:
+    """Iterates of a block of replicates; those that are done leave it.
+
+    Args:
+        batch: What they have in common.
+        factors: What design weights are multiplied by, shape `(n_records, n_replicates)`.
+        goals: Goals of the targets, in scales, shape `(n_targets, n_replicates)`.
+        prices: Where all start, shape `(n_targets,)`.
+
+    Attributes:
+        prices: Of the replicates that are not done, shape `(n_targets, n_left)`.
+        ratio: Best responses to them, shape `(n_records, n_left)`.
+    """
+
+    def __init__(self, batch: Batch, factors: Matrix, goals: Matrix, prices: Vector) -> None:
+        program = batch.program
+        self._batch = batch
+        self._scale = program.columns.column_scale[:, None]
+        self._compliance = program.compliance[:, None]
+        self._soft = program.compliance > 0
+        self._banded = program.slack_target
+        self._tolerance = program.tolerance[self._banded, None]
+        self._weights = batch.design_weights * factors
+        self._goals = goals
+        self._factors = factors
+        self._total = program.share @ factors
+        self.prices = np.repeat(prices[:, None], factors.shape[1], axis=1)
+        held = self.prices[self._banded]
+        priced = np.abs(held) > NO_PRICE * np.abs(prices).max(initial=0.0)
+        self._ends = np.where(priced, np.sign(held), 0.0)
+        self.prices[self._banded] = np.where(priced, held, 0.0)
+        self.ratio, self._errors = self._look(self.prices, slice(None))
+        self._loss = self._losses(slice(None))
+
+    def solve(self) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+        """Step until each is certified or given up.
+
+        Returns:
+            Ratios, shape `(n_records, n_replicates)`, and which of them are certified.
+        """
+        ratios = np.empty_like(self.ratio)
+        arrived = np.zeros(ratios.shape[1], dtype=np.bool_)
+        left = np.arange(ratios.shape[1])
+        for _ in range(MOST_STEPS + 1):
+            done = self._certified()
+            ratios[:, left[done]] = self.ratio[:, done]
+            arrived[left[done]] = True
+            left = self._keep(~done, left)
+            if not len(left):
+                break
+            left = self._keep(self._step(), left)
+            if not len(left):
+                break
+        return ratios, arrived
+
+    def _keep(self, kept: npt.NDArray[np.bool_], left: Any) -> Any:
+        """Go on with some of the replicates."""
+        if kept.all():
+            return left
+        names = ("prices", "ratio", "_errors", "_ends", "_goals", "_weights", "_factors")
+        for name in names:
+            setattr(self, name, getattr(self, name)[:, kept])
+        self._total, self._loss = self._total[kept], self._loss[kept]
+        return left[kept]
+
+    def _look(self, prices: Matrix, which: Any) -> tuple[Matrix, Matrix]:
+        """Best responses to prices, and the targets' errors."""
+        batch = self._batch
+        argument = batch.charged @ (-self._scale * prices * self._total[which])
+        ratio = np.asarray(batch.program.distance.inverse_slope(argument))
+        if np.any(np.isfinite(batch.lower)):
+            np.maximum(ratio, batch.lower, out=ratio)
+        if np.any(np.isfinite(batch.upper)):
+            np.minimum(ratio, batch.upper, out=ratio)
+        errors = self._scale * (batch.transposed @ (self._weights[:, which] * ratio))
+        return ratio, errors - self._goals[:, which]
+
+    def _slack(self, errors: Matrix, which: Any) -> Matrix:
+        """What bands take off the errors of their targets."""
+        ends = self._ends[:, which]
+        within = np.clip(errors[self._banded], -self._tolerance, self._tolerance)
+        return np.where(ends == 0, within, ends * self._tolerance)
+
+    def _residual(self, errors: Matrix, prices: Matrix, which: Any) -> Matrix:
+        residual = errors - self._compliance * prices
+        if len(self._banded):
+            held = residual[self._banded] - self._slack(errors, which)
+            residual[self._banded] = np.where(self._ends[:, which] == 0, 0.0, held)
+        return residual
+
+    def _losses(self, which: Any) -> Vector:
+        """Objective of each replicate, at its ratios."""
+        program, ratio = self._batch.program, self.ratio[:, which]
+        cost = program.distance.value(ratio)
+        cost *= self._factors[:, which]
+        unit = program.share.sum() / self._total[which]
+        missed = self._errors[:, which][self._soft] ** 2 / self._compliance[self._soft]
+        return np.asarray(unit * (program.share @ cost) + 0.5 * missed.sum(axis=0))
+
+    def _certified(self) -> npt.NDArray[np.bool_]:
+        """Whether gap and residuals are below their tolerances; see `Program.gap`."""
+        everyone = slice(None)
+        beyond, prices = self._errors.copy(), self.prices
+        gap = np.zeros(prices.shape[1])
+        if len(self._banded):
+            slack, held = self._slack(self._errors, everyone), prices[self._banded]
+            beyond[self._banded] -= slack
+            gap += (np.abs(held) * self._tolerance - held * slack).sum(axis=0)
+        soft, compliance = self._soft, self._compliance[self._soft]
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap += (0.5 * (beyond[soft] - compliance * prices[soft]) ** 2 / compliance).sum(axis=0)
+            gap += np.abs(prices[~soft] * beyond[~soft]).sum(axis=0)
+            missed = np.abs(beyond[~soft]).max(axis=0, initial=0.0)
+        # The objective takes a while to compute, and falls: a gap that is large beside that of the
+        # start is large.
+        near = (gap <= GAP * np.maximum(self._loss, 1e-16)) & (missed <= RESIDUAL)
+        if near.any():
+            self._loss[near] = self._losses(near)
+            near &= gap <= GAP * np.maximum(self._loss, 1e-16)
+        return near
+
+    def _step(self) -> npt.NDArray[np.bool_]:
+        """Take a step with each; which ones can go on."""
+        batch, distance = self._batch, self._batch.program.distance
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            curved = self._weights * batch.pull
+            curved /= distance.curvature(self.ratio)
+        curved[(self.ratio <= batch.lower) | (self.ratio >= batch.upper)] = 0.0
+        grams = batch.pairs.grams(curved)
+        residual = self._residual(self._errors, self.prices, slice(None))
+        direction = np.zeros_like(residual)
+        going = np.ones(len(grams), dtype=np.bool_)
+        for column, gram in enumerate(grams):
+            gram *= self._total[column]
+            compliance = self._compliance[:, 0].copy()
+            compliance[self._banded[self._ends[:, column] == 0]] = NO_IMPORTANCE
+            try:
+                solve = factor(Given(gram, self._scale[:, 0]), curved[:0, 0], compliance)
+            except np.linalg.LinAlgError:
+                going[column] = False
+            else:
+                direction[:, column] = solve(residual[:, column])
+        slope = (direction * residual).sum(axis=0)
+        before, length = self.prices, np.ones(len(grams))
+        self.prices = before + direction
+        self.ratio, self._errors = self._look(self.prices, slice(None))
+        everyone = np.arange(len(grams))
+        far = everyone[going & ~self._rises(direction, slope, everyone)]
+        for _ in range(MOST_HALVINGS):
+            if not len(far):
+                break
+            length[far] /= 2
+            self.prices[:, far] = before[:, far] + length[far] * direction[:, far]
+            self.ratio[:, far], self._errors[:, far] = self._look(self.prices[:, far], far)
+            far = far[~self._rises(direction, slope, far)]
+        going[far] = False
+        self._choose_ends(everyone[going])
+        return going
+
+    def _rises(self, direction: Matrix, slope: Vector, which: Any) -> npt.NDArray[np.bool_]:
+        """Whether a step did not go far beyond the best along its direction."""
+        residual = self._residual(self._errors[:, which], self.prices[:, which], which)
+        with np.errstate(invalid="ignore"):
+            left = (direction[:, which] * residual).sum(axis=0)
+            return np.asarray(left >= -0.5 * slope[which])
+
+    def _choose_ends(self, which: npt.NDArray[np.intp]) -> None:
+        """Let a band go whose price has the wrong sign; hold a target that left its band."""
+        if not len(self._banded) or not len(which):
+            return
+        place = np.ix_(self._banded, which)
+        missed, price = self._errors[place], self.prices[place]
+        ends = self._ends[:, which]
+        left = np.where(np.abs(missed) > self._tolerance, np.sign(missed), 0.0)
+        ends = np.where(ends == 0, left, np.where(price * ends > 0, ends, 0.0))
+        self._ends[:, which] = ends
+        released = (ends == 0) & (price != 0)
+        if released.any():
+            self.prices[place] = np.where(ends == 0, 0.0, price)
+            again = which[released.any(axis=0)]
+            self.ratio[:, again], self._errors[:, again] = self._look(self.prices[:, again], again)

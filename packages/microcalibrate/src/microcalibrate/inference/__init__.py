@@ -1,0 +1,33 @@
+"""Standard errors after calibration: linearised, by replicates, and of the targets' own errors."""
+
+from microcalibrate.inference.cautions import DesignVarianceWarning
+from microcalibrate.inference.design import SurveyDesign
+from microcalibrate.inference.estimates import Estimates
+from microcalibrate.inference.estimating import estimate
+from microcalibrate.inference.replicate_weights import ReplicateWeights
+from microcalibrate.inference.statistics import (
+    Estimand,
+    count,
+    mean,
+    own,
+    quantile,
+    ratio,
+    smooth,
+    total,
+)
+
+__all__ = [
+    "DesignVarianceWarning",
+    "Estimand",
+    "Estimates",
+    "ReplicateWeights",
+    "SurveyDesign",
+    "count",
+    "estimate",
+    "mean",
+    "own",
+    "quantile",
+    "ratio",
+    "smooth",
+    "total",
+]

@@ -1,0 +1,172 @@
+"""Wide tables of replicate weights: ours and those of other software."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microcalibrate.columns import did_you_mean
+from microcalibrate.errors import InvalidReplicates
+from microcalibrate.inference.replicate_weights import ReplicateWeights
+
+Vector = npt.NDArray[np.float64]
+
+FORMAT = "microcalibrate.replicates/1"
+# Scale of the sum of squares by the number of replicates, where the type says it all.
+SCALES = {
+    "JK1": lambda n, _: (n - 1) / n,
+    "JKn": lambda _n, _: 1.0,
+    "bootstrap": lambda n, _: 1 / (n - 1),
+    "BRR": lambda n, _: 1 / n,
+    "Fay": lambda n, rho: 1 / (n * (1 - rho) ** 2),
+    "SDR": lambda n, _: 4 / n,
+}
+
+
+def write_replicates(
+    replicates: ReplicateWeights, path: Path, record_ids: Any, weight: str, prefix: str
+) -> Path:
+    """See `ReplicateWeights.save`."""
+    import pandas as pd
+
+    from microcalibrate.io import write_json, write_table
+
+    names = [f"{prefix}{number + 1}" for number in range(replicates.n_replicates)]
+    table = pd.DataFrame(replicates.weights, columns=names)
+    table.insert(0, weight, replicates.full)
+    if record_ids is not None:
+        table.insert(0, "id", np.asarray(record_ids))
+    write_table(table, path)
+    write_json(
+        {
+            "format": FORMAT,
+            "type": replicates.type,
+            "scale": replicates.scale,
+            "rscales": replicates.rscales.tolist(),
+            "freedom": replicates.freedom,
+            "centre": replicates.centre,
+            "failed": list(replicates.failed),
+            "weight": weight,
+            "replicates": names,
+        },
+        _beside(path),
+    )
+    return path
+
+
+def read_replicates(
+    table: Any,
+    weight: str,
+    replicates: str | Sequence[str],
+    type: str | None,
+    scale: float | None,
+    rscales: Any,
+    rho: float,
+    centre: str | None,
+    freedom: int | None,
+) -> ReplicateWeights:
+    """See `ReplicateWeights.load`."""
+    from microcalibrate.io import read_json, read_table
+
+    told: dict[str, Any] = {}
+    if isinstance(table, (str, Path)):
+        path = Path(table)
+        table = read_table(path)
+        if type is None and _beside(path).exists():
+            told = read_json(_beside(path))
+            if told.get("format") != FORMAT:
+                raise InvalidReplicates(
+                    f"{_beside(path)} has format {told.get('format')!r}, not {FORMAT!r}. Say what "
+                    "the replicates are with type=."
+                )
+            weight, replicates = told["weight"], told["replicates"]
+    columns = list(map(str, table.columns))
+    if weight not in columns:
+        raise InvalidReplicates(
+            f'there is no column "{weight}" with the weights of the sample.'
+            f"{did_you_mean(weight, columns)}"
+        )
+    names = _columns(replicates, columns)
+    full = _numbers(table[weight], weight)
+    weights = np.column_stack([_numbers(table[name], name) for name in names])
+    n = len(names)
+    type = told.get("type", type)
+    if type is None and scale is None:
+        raise InvalidReplicates(
+            f"what the replicates are is not known: give type= (one of {sorted(SCALES)}), or "
+            "scale= and rscales=."
+        )
+    if type is not None and type not in SCALES and scale is None and not told:
+        raise InvalidReplicates(
+            f"type={type!r} does not say the scale: use one of {sorted(SCALES)}, or give scale=."
+        )
+    if type == "JKn" and rscales is None and not told:
+        raise InvalidReplicates(
+            'type="JKn" needs rscales=: (n - 1) / n of the stratum of the unit left out.'
+        )
+    if rscales is None:
+        rscales = told.get("rscales", np.ones(n))
+    if scale is None:
+        scale = told["scale"] if told else SCALES[str(type)](n, rho)
+    return ReplicateWeights(
+        full,
+        weights,
+        float(scale),
+        np.broadcast_to(np.asarray(rscales, dtype=np.float64), (n,)).copy()
+        if np.ndim(rscales) == 0
+        else np.asarray(rscales, dtype=np.float64),
+        type or "other",
+        freedom or told.get("freedom") or _rank(weights) - 1,
+        centre or told.get("centre") or ("estimate" if type == "SDR" else "replicates"),
+        tuple(told.get("failed", ())),
+    )
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.meta.json")
+
+
+def _columns(wanted: str | Sequence[str], columns: list[str]) -> list[str]:
+    """Names of the replicates' columns, those of a pattern by their numbers."""
+    if not isinstance(wanted, str):
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise InvalidReplicates(
+                f'there is no column "{missing[0]}".{did_you_mean(missing[0], columns)}'
+            )
+        return list(wanted)
+    if wanted.count("*") != 1:
+        raise InvalidReplicates(
+            f'replicates="{wanted}" must be names of columns, or one name with a * where the '
+            'number stands, such as "PWGTP*".'
+        )
+    pattern = re.compile("([0-9]+)".join(re.escape(part) for part in wanted.split("*")))
+    found = [(int(hit[1]), name) for name in columns if (hit := pattern.fullmatch(name))]
+    if len(found) < 2:
+        raise InvalidReplicates(
+            f'{len(found)} columns are called "{wanted}" with a number for the *: a variance '
+            f"needs two.{did_you_mean(wanted, columns)}"
+        )
+    return [name for _, name in sorted(found)]
+
+
+def _numbers(column: Any, name: str) -> Vector:
+    try:
+        values = np.asarray(column.to_numpy(), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidReplicates(f'column "{name}" does not hold numbers: {error}') from error
+    if not np.isfinite(values).all():
+        missing = int((~np.isfinite(values)).sum())
+        raise InvalidReplicates(f'column "{name}" is missing or infinite in {missing} records.')
+    return values
+
+
+def _rank(weights: npt.NDArray[np.float64]) -> int:
+    """Rank of the replicates, of their Gram matrix: records may be very many."""
+    scaled = weights / np.maximum(np.linalg.norm(weights, axis=0), 1e-300)
+    return int(np.linalg.matrix_rank(scaled.T @ scaled, tol=1e-10, hermitian=True))
