@@ -127,6 +127,33 @@ def test_a_worker_that_ignores_signals_is_killed_and_the_next_run_begins(
     assert ended(after) is RunState.DONE
 
 
+def test_a_worker_that_tells_nothing_is_cancelled_by_a_signal(
+    workspace: Workspace, small: Problem
+) -> None:
+    policy = b"""
+import time
+def sleeps(data):
+    print("asleep", flush=True)
+    time.sleep(1000)
+"""
+    words = [
+        str(small.data),
+        "--weight",
+        "w",
+        "--reforms",
+        "policy:sleeps",
+        "--out",
+        "{run}/result",
+    ]
+    run = workspace.submit("diagnose", words, files={"policy.py": policy})
+    until(lambda: "asleep" in run.log_tail())
+    run.cancel()
+
+    assert ended(run) is RunState.CANCELLED
+    assert run.exit_code == 130
+    assert "nothing was written" in run.log_tail()
+
+
 def test_a_killed_worker_shows_failed_with_its_last_lines(submit_deaf: SubmitDeaf) -> None:
     run = submit_deaf("to be killed")
     until(lambda: "deaf from here on" in run.log_tail())
