@@ -143,23 +143,31 @@ def test_errors_of_each_step_are_those_of_its_weights(distance: Any, tolerances:
 def test_of_long_runs_some_steps_and_the_last_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = calibrated(tolerances=None, distance="raking", max_weight_ratio=1.2)
-    n_steps = len(whole.history)
-    assert n_steps > 10
-    monkeypatch.setattr(history, "MOST_VALUES", 6 * n_steps - 1)
-    result = calibrated(tolerances=None, distance="raking", max_weight_ratio=1.2)
-    kept = [*range(0, n_steps - 1, n_steps // 10), n_steps - 1]
+    options: Any = {"tolerances": None, "max_weight_ratio": 1.2, "target_records": 60}
+    whole = calibrated(**options)
+    counts = whole.history.groupby("phase", sort=False).size()
+    # A tenth of the steps of a longer run; here a third.
+    monkeypatch.setattr(history, "KEPT_OF_A_PHASE", 3)
+    monkeypatch.setattr(history, "MOST_VALUES", 6 * len(whole.history) - 1)
+    result = calibrated(**options)
+    kept: list[int] = []
+    for n_steps in counts:
+        assert n_steps >= 6
+        first = kept[-1] + 1 if kept else 0
+        kept += [*range(first, first + n_steps - 1, n_steps // 3), first + n_steps - 1]
 
     loaded = CalibrationResult.load(result.save(tmp_path / "run"))
 
     assert result.target_history.index.get_level_values("epoch").tolist() == kept
     assert_frame_equal(result.target_history, whole.target_history.iloc[kept], check_exact=True)
     assert_frame_equal(loaded.target_history, result.target_history, check_exact=True)
-    phases = read_log(tmp_path / "run").facts["phases"]
-    assert [(p["steps"], p["kept"], p["every_step"]) for p in phases] == [
-        (n_steps, len(kept), n_steps < 20)
+    log = read_log(tmp_path / "run")
+    assert [(p["steps"], p["every_step"]) for p in log.facts["phases"]] == [
+        (n_steps, False) for n_steps in counts
     ]
-    assert_array_equal(read_log(tmp_path / "run").curve.loss, whole.history.loss.iloc[kept])
+    assert sum(p["kept"] for p in log.facts["phases"]) == len(kept)
+    assert_array_equal(log.curve.loss, whole.history.loss.iloc[kept])
+    assert_array_equal(log.curve.phase, whole.history.phase.iloc[kept])
 
 
 def test_equal_runs_have_equal_logs(tmp_path: Path) -> None:
