@@ -10,6 +10,7 @@ FLAGS = {
     "aggregate": "--aggregate",
     "backend": "--backend",
     "batch": "--batch",
+    "by": "--by",
     "cap": "--cap",
     "closeness": "--closeness",
     "compare_with_random": "--random",
@@ -73,6 +74,7 @@ FLAGS = {
     "timeout": "--timeout",
     "tolerances": "--tolerance",
     "untargeted": "--untargeted",
+    "variable": "--variable",
     "weight_groups": "--weight-groups",
     "weight_target": "--weight-target",
 }
