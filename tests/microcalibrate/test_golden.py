@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from microcalibrate import Calibration, Distance, InfeasibleTargets
+from microcalibrate import (
+    Calibration,
+    Distance,
+    InfeasibleTargets,
+    Problem,
+    feasible_ratio_range,
+)
 
 from .problems import Data, calibrated, ratio_of
 
@@ -116,6 +122,13 @@ def test_creedy_bounds_that_the_paper_calls_infeasible(
     assert conflict
     assert set(conflict) <= {"aged", "children", "hours", "female"}
     assert all(name in str(caught.value) for name in conflict)
+
+
+def test_creedy_tightest_range() -> None:
+    """By a linear program, independently: the paper only tries bounds."""
+    problem = Problem.build(CREEDY.weights, CREEDY.targets, CREEDY.matrix, tolerances=0)
+
+    assert_allclose(feasible_ratio_range(problem), [0.828125, 1.248047], atol=5.1e-7)
 
 
 # --- Kalton and Flores-Cervantes (2003), as printed by `tests/kalton.Rout.save` of R `survey` -----

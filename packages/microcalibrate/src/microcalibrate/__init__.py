@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from microcalibrate.calibration import Calibration, NotConvergedWarning
     from microcalibrate.diagnostics import Diagnosis, diagnose
     from microcalibrate.engine.distances import Distance
+    from microcalibrate.engine.feasibility import Feasibility
+    from microcalibrate.engine.losses import Loss
+    from microcalibrate.engine.ratio_range import RatioRange, feasible_ratio_range
     from microcalibrate.errors import (
         CalibrationError,
         InfeasibleTargets,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from microcalibrate.result import CalibrationResult, Status, effective_sample_size
     from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
     from microcalibrate.targets import Targets, build_targets
+    from microcalibrate.trimming import TrimmedWeights, trim
 
 _HOMES = {
     "Calibration": "calibration",
@@ -31,21 +35,27 @@ _HOMES = {
     "CalibrationResult": "result",
     "Diagnosis": "diagnostics",
     "Distance": "engine.distances",
+    "Feasibility": "engine.feasibility",
     "InfeasibleTargets": "errors",
     "InvalidOption": "errors",
     "InvalidProblem": "errors",
+    "Loss": "engine.losses",
     "NotConvergedWarning": "calibration",
     "Problem": "problem",
+    "RatioRange": "engine.ratio_range",
     "RobustnessResult": "evaluation",
     "Status": "result",
     "TargetAnalysis": "target_analysis",
     "Targets": "targets",
+    "TrimmedWeights": "trimming",
     "TuningResult": "hyperparameter_tuning",
     "analyse_targets": "target_analysis",
     "build_targets": "targets",
     "diagnose": "diagnostics",
     "effective_sample_size": "result",
     "evaluate_robustness": "evaluation",
+    "feasible_ratio_range": "engine.ratio_range",
+    "trim": "trimming",
     "tune_hyperparameters": "hyperparameter_tuning",
 }
 
@@ -55,21 +65,27 @@ __all__ = [
     "CalibrationResult",
     "Diagnosis",
     "Distance",
+    "Feasibility",
     "InfeasibleTargets",
     "InvalidOption",
     "InvalidProblem",
+    "Loss",
     "NotConvergedWarning",
     "Problem",
+    "RatioRange",
     "RobustnessResult",
     "Status",
     "TargetAnalysis",
     "Targets",
+    "TrimmedWeights",
     "TuningResult",
     "analyse_targets",
     "build_targets",
     "diagnose",
     "effective_sample_size",
     "evaluate_robustness",
+    "feasible_ratio_range",
+    "trim",
     "tune_hyperparameters",
 ]
 
