@@ -254,6 +254,19 @@ def uploaded(workspace: Workspace) -> Dataset:
     return dataset
 
 
+def test_a_dataset_is_imported_again_in_another_encoding(workspace: Workspace) -> None:
+    dataset = uploaded(workspace)
+    former = dataset.run
+    again = workspace.import_again(dataset.id, encoding="cp1252")
+
+    assert again.run.id != former.id
+    assert again.run.words == [*former.words, "--encoding=cp1252"]
+    assert workspace.runs() == [again.run]
+    assert workspace.datasets() == [again]
+    with pytest.raises(StillRunning):
+        workspace.import_again(dataset.id)
+
+
 def test_what_an_interrupted_deletion_left_is_removed_on_opening(workspace: Workspace) -> None:
     left = workspace.folder / "datasets" / ".deleted-1"
     left.mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Dataset:
         upload: The file as it came.
         size: Of that file, in bytes.
         created: When it came.
+        run_id: Id of the run that imports it.
     """
 
     folder: Path
@@ -32,7 +33,7 @@ class Dataset:
     upload: Path
     size: int
     created: datetime
-    _run_id: str = field(repr=False)
+    run_id: str
 
     @classmethod
     def read(cls, folder: Path) -> Dataset:
@@ -94,4 +95,4 @@ class Dataset:
         Raises:
             UnknownRun: If that run was deleted.
         """
-        return Run.read(self.folder.parent.parent / RUNS / self._run_id)
+        return Run.read(self.folder.parent.parent / RUNS / self.run_id)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from microcalibrate.atomic import atomic_path
 from microcalibrate.errors import (
     InvalidOption,
     StillRunning,
     UnknownRun,
     UnwritableFile,
 )
-from microcalibrate.jobs.dataset import ABOUT_NAME, IMPORTED_NAME, Dataset
+from microcalibrate.jobs.dataset import ABOUT_NAME, Dataset
 from microcalibrate.jobs.facts import STATE_NAME, Facts
 from microcalibrate.jobs.mending import SLOTS_VARIABLE, launch, mend, run_folders, sweep
 from microcalibrate.jobs.run import (
@@ -170,13 +171,21 @@ class Workspace:
 
     # --- Data sets --------------------------------------------------------------------------------
 
-    def add_upload(self, name: str, source: Source, *, limit: int = UPLOAD_LIMIT) -> Dataset:
+    def add_upload(
+        self,
+        name: str,
+        source: Source,
+        *,
+        limit: int = UPLOAD_LIMIT,
+        encoding: str | None = None,
+    ) -> Dataset:
         """Take in a table, and have it imported by a run of its own.
 
         Args:
             name: Of the file; its end says what it holds, and the rest is only shown.
             source: A path, an open binary file, or pieces of bytes.
             limit: Most bytes that are taken.
+            encoding: Of a CSV file, such as "cp1252"; None is UTF-8.
 
         Returns:
             The data set; its profile is there when its run is done.
@@ -202,12 +211,36 @@ class Workspace:
         unfinished.mkdir()
         (unfinished / ABOUT_NAME).write_text(json.dumps(about, indent=1), encoding="utf-8")
         os.rename(unfinished, folder)
-        # The name may begin with a hyphen, so it is not given as a word of its own.
-        arguments = [str(upload), "--out", str(folder / IMPORTED_NAME), f"--name={shown}"]
-        self._submit(
-            run_id, "profile", arguments, f"import of {shown}", {}, {"dataset": dataset_id}
-        )
-        return Dataset.read(folder)
+        return self._import(Dataset.read(folder), encoding)
+
+    def import_again(self, dataset_id: str, *, encoding: str | None = None) -> Dataset:
+        """Import a data set once more from the file that was uploaded.
+
+        Args:
+            dataset_id: Which.
+            encoding: Of a CSV file, such as "cp1252"; None is UTF-8.
+
+        Raises:
+            UnknownRun: If there is none.
+            StillRunning: If a run that uses it is not over.
+        """
+        dataset = self.dataset(dataset_id)
+        self._check_unused(dataset)
+        with suppress(UnknownRun):  # Its import may have been deleted before.
+            dataset.run.delete()
+        about = json.loads((dataset.folder / ABOUT_NAME).read_text(encoding="utf-8"))
+        with atomic_path(dataset.folder / ABOUT_NAME) as unfinished:
+            unfinished.write_text(json.dumps(about | {"run": str(uuid4())}, indent=1))
+        return self._import(self.dataset(dataset_id), encoding)
+
+    def _import(self, dataset: Dataset, encoding: str | None) -> Dataset:
+        # Names may begin with a hyphen, so they are not given as words of their own.
+        words = [str(dataset.upload), "--out", str(dataset.imported), f"--name={dataset.name}"]
+        if encoding is not None:
+            words.append(f"--encoding={encoding}")
+        about = {"dataset": dataset.id}
+        self._submit(dataset.run_id, "profile", words, f"import of {dataset.name}", {}, about)
+        return dataset
 
     def datasets(self) -> list[Dataset]:
         """All data sets, newest first."""
@@ -239,17 +272,20 @@ class Workspace:
             UnwritableFile: If files cannot be removed.
         """
         dataset = self.dataset(dataset_id)
-        for run in self.runs():
-            uses = run.id != dataset._run_id and any(dataset.id in word for word in run.words)
-            if uses and not run.state.is_over:
-                raise StillRunning(
-                    f'data set "{dataset.name}" is used by run "{run.name}", which is '
-                    f"{run.state.value}. Cancel it, or wait for its end."
-                )
+        self._check_unused(dataset, besides=dataset.run_id)
         with suppress(UnknownRun):  # Its import may have been deleted before.
             _ended(dataset.run).delete()
         delete_folder(dataset.folder)
         dataset.upload.unlink(missing_ok=True)
+
+    def _check_unused(self, dataset: Dataset, besides: str = "") -> None:
+        for run in self.runs():
+            is_user = run.id != besides and any(dataset.id in word for word in run.words)
+            if is_user and not run.state.is_over:
+                raise StillRunning(
+                    f'data set "{dataset.name}" is used by run "{run.name}", which is '
+                    f"{run.state.value}. Cancel it, or wait for its end."
+                )
 
 
 def _ended(run: Run) -> Run:
