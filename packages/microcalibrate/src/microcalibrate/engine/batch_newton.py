@@ -205,7 +205,7 @@ class BatchNewton:
         if near.any():
             self._loss[near] = self._losses(near)
             near &= gap <= GAP * np.maximum(self._loss, 1e-16)
-        return near
+        return np.asarray(near)
 
     def _step(self) -> npt.NDArray[np.bool_]:
         """Take a step with each; which ones can go on."""

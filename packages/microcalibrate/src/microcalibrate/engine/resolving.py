@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,13 @@ from microcalibrate.engine.batch_newton import Batch, BatchNewton
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.engine.program import program_of
 from microcalibrate.engine.solving import Solution, solve
+from microcalibrate.errors import InfeasibleTargets, NotConverged
+from microcalibrate.result import Status
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
+
+ENDED_WELL = (Status.CONVERGED, Status.STATIONARY)
 
 
 class Resolver:
@@ -43,6 +48,7 @@ class Resolver:
         problem = optimum.problem
         self._optimum = optimum
         self.n_by_newton = 0
+        self._lock = Lock()
         program, free, ratio = program_of(
             problem, optimum.distance, optimum.closeness, optimum.loss
         )
@@ -78,16 +84,37 @@ class Resolver:
 
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold.
+            NotConverged: If a solve ended without its certificate.
             KeyboardInterrupt: If Ctrl-C ended the solve.
         """
-        problem = self._optimum.problem
+        for outcome in self.outcomes(factors):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+
+    def outcomes(self, factors: Matrix) -> Iterator[Vector | InfeasibleTargets | NotConverged]:
+        """The same, with what went wrong in place of the weights of a replicate."""
+        design_weights = self._optimum.problem.design_weights
         for start in range(0, factors.shape[1], self.block):
             some = factors[:, start : start + self.block]
             ratios, arrived = self._by_newton(some)
             self.n_by_newton += int(arrived.sum())
             for column, factor in enumerate(some.T):
-                ratio = ratios[:, column] if arrived[column] else self.solution(factor).ratio
-                yield np.asarray(ratio * problem.design_weights * factor)
+                if arrived[column]:
+                    yield np.asarray(ratios[:, column] * design_weights * factor)
+                    continue
+                try:
+                    # Loops over records run in threads of their own, one solve at a time.
+                    with self._lock:
+                        solution = self.solution(factor)
+                except InfeasibleTargets as error:
+                    yield error
+                else:
+                    yield (
+                        np.asarray(solution.ratio * design_weights * factor)
+                        if solution.status in ENDED_WELL
+                        else NotConverged(solution.status.value, result=solution)
+                    )
 
     def solution(self, factor: Vector) -> Solution:
         """One replicate by the usual road, from the prices of the whole sample."""

@@ -4,7 +4,9 @@ from microcalibrate.inference.cautions import DesignVarianceWarning
 from microcalibrate.inference.design import SurveyDesign
 from microcalibrate.inference.estimates import Estimates
 from microcalibrate.inference.estimating import estimate
+from microcalibrate.inference.recalibrating import replicate_weights
 from microcalibrate.inference.replicate_weights import ReplicateWeights
+from microcalibrate.inference.replication import Replication
 from microcalibrate.inference.statistics import (
     Estimand,
     count,
@@ -21,6 +23,7 @@ __all__ = [
     "Estimand",
     "Estimates",
     "ReplicateWeights",
+    "Replication",
     "SurveyDesign",
     "count",
     "estimate",
@@ -28,6 +31,7 @@ __all__ = [
     "own",
     "quantile",
     "ratio",
+    "replicate_weights",
     "smooth",
     "total",
 ]

@@ -12,50 +12,57 @@ import numpy.typing as npt
 
 from microcalibrate.columns import did_you_mean
 from microcalibrate.errors import InvalidReplicates
-from microcalibrate.inference.replicate_weights import ReplicateWeights
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 FORMAT = "microcalibrate.replicates/1"
-# Scale of the sum of squares by the number of replicates, where the type says it all.
-SCALES = {
-    "JK1": lambda n, _: (n - 1) / n,
-    "JKn": lambda _n, _: 1.0,
-    "bootstrap": lambda n, _: 1 / (n - 1),
-    "BRR": lambda n, _: 1 / n,
-    "Fay": lambda n, rho: 1 / (n * (1 - rho) ** 2),
-    "SDR": lambda n, _: 4 / n,
-}
+# Types that say the scale of the sum of squares.
+TYPES = ("BRR", "Fay", "JK1", "JKn", "SDR", "bootstrap")
+
+
+def scale_of(type: str, n_replicates: int, rho: float) -> float:
+    """Scale of the sum of squares, by type and number of replicates.
+
+    Examples:
+        >>> scale_of("SDR", 80, 0.0)
+        0.05
+    """
+    n = n_replicates
+    scales = {
+        "BRR": 1 / n,
+        "Fay": 1 / (n * (1 - rho) ** 2),
+        "JK1": (n - 1) / n,
+        "JKn": 1.0,
+        "SDR": 4 / n,
+        "bootstrap": 1 / (n - 1),
+    }
+    return scales[type]
 
 
 def write_replicates(
-    replicates: ReplicateWeights, path: Path, record_ids: Any, weight: str, prefix: str
+    path: Path,
+    full: Vector,
+    weights: Matrix,
+    about: dict[str, Any],
+    *,
+    record_ids: Any,
+    weight: str,
+    prefix: str,
 ) -> Path:
-    """See `ReplicateWeights.save`."""
+    """Write a wide table, and what else is known of it into a file beside it."""
     import pandas as pd
 
     from microcalibrate.io import write_json, write_table
 
-    names = [f"{prefix}{number + 1}" for number in range(replicates.n_replicates)]
-    table = pd.DataFrame(replicates.weights, columns=names)
-    table.insert(0, weight, replicates.full)
+    names = [f"{prefix}{number + 1}" for number in range(weights.shape[1])]
+    table = pd.DataFrame(weights, columns=names)
+    table.insert(0, weight, full)
     if record_ids is not None:
         table.insert(0, "id", np.asarray(record_ids))
     write_table(table, path)
-    write_json(
-        {
-            "format": FORMAT,
-            "type": replicates.type,
-            "scale": replicates.scale,
-            "rscales": replicates.rscales.tolist(),
-            "freedom": replicates.freedom,
-            "centre": replicates.centre,
-            "failed": list(replicates.failed),
-            "weight": weight,
-            "replicates": names,
-        },
-        _beside(path),
-    )
+    told = {"format": FORMAT, **about, "weight": weight, "replicates": names}
+    write_json(told, _beside(path))
     return path
 
 
@@ -69,8 +76,8 @@ def read_replicates(
     rho: float,
     centre: str | None,
     freedom: int | None,
-) -> ReplicateWeights:
-    """See `ReplicateWeights.load`."""
+) -> dict[str, Any]:
+    """The parts of replicate weights, by their names; see `ReplicateWeights.load`."""
     from microcalibrate.io import read_json, read_table
 
     told: dict[str, Any] = {}
@@ -98,12 +105,12 @@ def read_replicates(
     type = told.get("type", type)
     if type is None and scale is None:
         raise InvalidReplicates(
-            f"what the replicates are is not known: give type= (one of {sorted(SCALES)}), or "
+            f"what the replicates are is not known: give type= (one of {list(TYPES)}), or "
             "scale= and rscales=."
         )
-    if type is not None and type not in SCALES and scale is None and not told:
+    if type is not None and type not in TYPES and scale is None and not told:
         raise InvalidReplicates(
-            f"type={type!r} does not say the scale: use one of {sorted(SCALES)}, or give scale=."
+            f"type={type!r} does not say the scale: use one of {list(TYPES)}, or give scale=."
         )
     if type == "JKn" and rscales is None and not told:
         raise InvalidReplicates(
@@ -112,19 +119,19 @@ def read_replicates(
     if rscales is None:
         rscales = told.get("rscales", np.ones(n))
     if scale is None:
-        scale = told["scale"] if told else SCALES[str(type)](n, rho)
-    return ReplicateWeights(
-        full,
-        weights,
-        float(scale),
-        np.broadcast_to(np.asarray(rscales, dtype=np.float64), (n,)).copy()
-        if np.ndim(rscales) == 0
-        else np.asarray(rscales, dtype=np.float64),
-        type or "other",
-        freedom or told.get("freedom") or _rank(weights) - 1,
-        centre or told.get("centre") or ("estimate" if type == "SDR" else "replicates"),
-        tuple(told.get("failed", ())),
-    )
+        scale = told["scale"] if told else scale_of(str(type), n, rho)
+    factors = np.asarray(rscales, dtype=np.float64)
+    default_centre = "estimate" if type == "SDR" else "replicates"
+    return {
+        "full": full,
+        "weights": weights,
+        "scale": float(scale),
+        "rscales": np.full(n, float(factors)) if factors.ndim == 0 else factors,
+        "type": type or "other",
+        "freedom": freedom or told.get("freedom") or _rank(weights) - 1,
+        "centre": centre or told.get("centre", default_centre),
+        "failed": tuple(told.get("failed", ())),
+    }
 
 
 def _beside(path: Path) -> Path:

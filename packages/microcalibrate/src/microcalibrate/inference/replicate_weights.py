@@ -189,7 +189,23 @@ class ReplicateWeights:
         """
         from microcalibrate.inference.replicate_files import write_replicates
 
-        return write_replicates(self, Path(path), record_ids, weight, prefix)
+        about = {
+            "type": self.type,
+            "scale": self.scale,
+            "rscales": self.rscales.tolist(),
+            "freedom": self.freedom,
+            "centre": self.centre,
+            "failed": list(self.failed),
+        }
+        return write_replicates(
+            Path(path),
+            self.full,
+            self.weights,
+            about,
+            record_ids=record_ids,
+            weight=weight,
+            prefix=prefix,
+        )
 
     @classmethod
     def load(
@@ -231,6 +247,6 @@ class ReplicateWeights:
         """
         from microcalibrate.inference.replicate_files import read_replicates
 
-        return read_replicates(
-            table, weight, replicates, type, scale, rscales, rho, centre, freedom
+        return cls(
+            **read_replicates(table, weight, replicates, type, scale, rscales, rho, centre, freedom)
         )

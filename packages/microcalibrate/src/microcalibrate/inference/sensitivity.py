@@ -60,9 +60,12 @@ class Sensitivity:
     def __post_init__(self) -> None:
         """Take from the engine what the derivatives are made of."""
         optimum = self.optimum
-        program, free, _ = program_of(optimum.problem, optimum.distance, optimum.closeness)
+        program, free, _ = program_of(
+            optimum.problem, optimum.distance, optimum.closeness, optimum.loss
+        )
         n = program.n_ratios
-        ratio = optimum.solution.ratio[free]
+        ratio_of_all = optimum.solution.ratio
+        ratio = ratio_of_all[free]
         if self.at_design:
             record_weight = 1 / (program.share * program.distance.curvature(np.ones(n)))
         else:
@@ -70,10 +73,18 @@ class Sensitivity:
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
                 curved = 1 / (program.share * program.distance.curvature(ratio))
             record_weight = np.where(inside, curved, 0.0)
+        # A target whose price does not move for small changes is taken out: one within its band
+        # has none, one whose slack pays has the slack's, one beyond a cap is left alone.
         compliance = program.compliance.copy()
         prices = np.abs(optimum.solution.prices)
-        slack = program.is_hard & (program.tolerance > 0)
-        compliance[slack & (prices <= NO_PRICE * prices.max(initial=0.0))] = NO_IMPORTANCE
+        has_band = program.is_hard & (program.tolerance > 0)
+        compliance[has_band & (prices <= NO_PRICE * prices.max(initial=0.0))] = NO_IMPORTANCE
+        priced = program.slack_price > 0
+        limit = np.full(len(prices), np.inf)
+        limit[program.slack_target[priced]] = program.slack_price[priced]
+        compliance[prices >= (1 - NO_PRICE) * limit] = NO_IMPORTANCE
+        missed = np.abs(optimum.problem.errors(ratio_of_all * optimum.problem.design_weights))
+        compliance[optimum.problem.is_soft & (missed > optimum.loss.cap)] = NO_IMPORTANCE
         found = {
             "_program": program,
             "_columns": program.columns,
