@@ -145,11 +145,11 @@ ORDERS: dict[str, Order] = {
 def _columns() -> dict[str, object]:
     config = st.column_config
     return {
-        "name": config.TextColumn("target", width="large"),
-        "target": config.NumberColumn("wanted", format="localized"),
-        "estimate": config.NumberColumn("estimate", format="localized"),
-        "error": config.NumberColumn("error", format="localized"),
-        "relative_error": config.NumberColumn("relative error", format="percent"),
-        "achievable": config.CheckboxColumn("achievable"),
-        "excluded": config.CheckboxColumn("not calibrated to"),
+        "name": config.TextColumn("target", width=300),
+        "target": config.NumberColumn("wanted", format="compact", width=100),
+        "estimate": config.NumberColumn("estimate", format="compact", width=100),
+        "error": config.NumberColumn("error", format="compact", width=100),
+        "relative_error": config.NumberColumn("relative error", format="percent", width=120),
+        "achievable": config.CheckboxColumn("achievable", width=100),
+        "excluded": config.CheckboxColumn("not calibrated to", width=130),
     }

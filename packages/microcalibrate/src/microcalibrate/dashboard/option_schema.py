@@ -147,7 +147,10 @@ def _function(command: str) -> Callable[..., Any]:
 
     for registered in app.registered_commands:
         function = registered.callback
-        if function is not None and (registered.name or function.__name__) == command:
+        if (
+            function is not None
+            and (registered.name or function.__name__.replace("_", "-")) == command
+        ):
             return function
     raise InvalidOption(f"there is no command {command!r}.")
 
@@ -161,7 +164,9 @@ def _taken(annotation: Any) -> type | None:
 
 
 def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Option:
-    flag, off_flag = _flags(name, taken, information.param_decls or ())
+    # In an annotation, the first name of an option stands where its default would.
+    named = [information.default, *(information.param_decls or ())]
+    flag, off_flag = _flags(name, taken, [each for each in named if isinstance(each, str)])
     words = " ".join((information.help or "").split())
     standard = _DEFAULT.search(words)
     choices: Sequence[str] = ()

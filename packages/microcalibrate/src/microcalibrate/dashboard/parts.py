@@ -7,7 +7,7 @@ Streamlit's Markdown.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,20 @@ def table(frame: pd.DataFrame, key: str, **options: Any) -> Any:
     return st.dataframe(frame, key=key, hide_index=True, placeholder="", **options)
 
 
+def tabs(draws: Mapping[str, Callable[[], None]], key: str = "tab") -> None:
+    """Tabs that stand in the address, of which only the open one is drawn.
+
+    Args:
+        draws: Title of each tab, in words of the page's own, to what draws it.
+        key: Name in the address.
+    """
+    made = st.tabs(list(draws), key=key, bind="query-params")
+    for tab, draw in zip(made, draws.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
+
+
 def empty(title: str, text: str) -> None:
     """Show a place where something will stand, and what brings it there."""
     show(_Empty(title, text))
@@ -130,13 +144,16 @@ def themed(figure: Figure, dark: bool) -> Any:
         return figure
     from microcalibrate.figures.plotting import load_plotly
 
-    def darker(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        return {
-            key: DARK.get(value, value) if isinstance(value, str) else value for key, value in pairs
-        }
+    return load_plotly().graph_objects.Figure(_darker(json.loads(figure.to_json())))
 
-    graph_objects = load_plotly().graph_objects
-    return graph_objects.Figure(json.loads(figure.to_json(), object_pairs_hook=darker))
+
+def _darker(part: Any) -> Any:
+    """A part of a figure, every colour of the light page replaced wherever it stands."""
+    if isinstance(part, dict):
+        return {key: _darker(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_darker(value) for value in part]
+    return DARK.get(part, part) if isinstance(part, str) else part
 
 
 def _title(figure: Figure) -> str:

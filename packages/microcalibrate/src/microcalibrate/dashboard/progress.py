@@ -68,9 +68,8 @@ def bar(run: Run, title: str) -> None:
     """Show how far a job has come, in one line and a bar."""
     state = run.state
     if state is RunState.QUEUED:
-        before = (run.queue_position or 1) - 1
-        ahead = f"{words.count(before, 'run')} before it." if before else "It is the next to begin."
-        parts.notice("Waiting.", ahead, is_good=True)
+        place = run.queue_position or 1
+        parts.notice("Waiting.", f"Number {place} in the queue.", is_good=True)
         return
     lines = run.progress()
     last = lines[-1] if lines else None

@@ -104,13 +104,13 @@ ORDERS: dict[str, Order] = {
 def _columns() -> dict[str, object]:
     config = st.column_config
     return {
-        "name": config.TextColumn("target", width="large"),
-        "family": config.TextColumn("family", width="small"),
-        "target": config.NumberColumn("wanted", format="localized"),
-        "initial": config.NumberColumn("before", format="localized"),
-        "final": config.NumberColumn("after", format="localized"),
-        "initial_error": config.NumberColumn("error before", format="percent"),
-        "error": config.NumberColumn("error after", format="percent"),
-        "price": config.NumberColumn("price", format="scientific"),
-        "tolerance": config.NumberColumn("tolerance", format="percent"),
+        "name": config.TextColumn("target", width=260),
+        "target": config.NumberColumn("wanted", format="compact", width=85),
+        "initial": config.NumberColumn("before", format="compact", width=85),
+        "final": config.NumberColumn("after", format="compact", width=85),
+        "initial_error": config.NumberColumn("error before", format="percent", width=105),
+        "error": config.NumberColumn("error after", format="percent", width=100),
+        "price": config.NumberColumn("price", format="scientific", width=95),
+        "tolerance": config.NumberColumn("tolerance", format="percent", width=90),
+        "family": config.TextColumn("family", width=140),
     }

@@ -40,15 +40,13 @@ def render(context: Context) -> None:
     _overview(dataset)
     _roles(dataset, dataset.profile)
     context.link("targets", "Go on to the targets", dataset=dataset.id)
-    columns, preview, remove = st.tabs(
-        ["Columns", "Preview", "Delete"], key="tab", bind="query-params"
+    parts.tabs(
+        {
+            "Columns": lambda: _columns(dataset.profile or {}),
+            "Preview": lambda: _preview(dataset),
+            "Delete": lambda: _remove(context, dataset),
+        }
     )
-    with columns:
-        _columns(dataset.profile)
-    with preview:
-        _preview(dataset)
-    with remove:
-        _remove(context, dataset)
 
 
 def _take_up(context: Context) -> None:

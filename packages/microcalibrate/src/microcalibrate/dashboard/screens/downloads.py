@@ -46,7 +46,7 @@ def render(context: Context) -> None:
         parts.empty("Nothing to download yet", "A run leaves its files here when it is done.")
         context.link("settings", "Go to the settings")
         return
-    files = _files(outcome)
+    files = files_to_download(outcome)
     st.download_button(
         "Everything in one ZIP archive",
         data=lambda: archive(files),
@@ -83,7 +83,7 @@ def _row(file: File) -> None:
         parts.note(file.meaning)
 
 
-def _files(outcome: Outcome) -> list[File]:
+def files_to_download(outcome: Outcome) -> list[File]:
     """What there is of a result."""
     if outcome.kind == "log":
         return [File(outcome.path.name, "the log", outcome.path.read_bytes)]

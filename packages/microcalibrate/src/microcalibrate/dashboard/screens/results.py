@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
-
-import streamlit as st
 
 from microcalibrate.dashboard import log_tabs, outcomes, parts, result_tabs
 from microcalibrate.dashboard.screen import Screen
@@ -36,7 +33,7 @@ def render(context: Context) -> None:
 def _calibration(outcome: Outcome) -> None:
     result = outcomes.calibration_of(outcome)
     result_tabs.lead(result)
-    _tabs(
+    parts.tabs(
         {
             "Summary": lambda: result_tabs.summary(result, outcome),
             "Targets": lambda: result_tabs.targets(result),
@@ -52,7 +49,7 @@ def _calibration(outcome: Outcome) -> None:
 def _log(outcome: Outcome) -> None:
     log = outcomes.log_of(outcome)
     log_tabs.lead(log)
-    _tabs(
+    parts.tabs(
         {
             "Summary": lambda: log_tabs.histogram(log),
             "Targets": lambda: log_tabs.targets(log),
@@ -62,15 +59,6 @@ def _log(outcome: Outcome) -> None:
             "Course": lambda: log_tabs.course(log),
         }
     )
-
-
-def _tabs(draws: Mapping[str, Callable[[], None]]) -> None:
-    """Tabs, of which only the open one is drawn: the others would cost time that nobody sees."""
-    tabs = st.tabs(list(draws), key="tab", bind="query-params")
-    for tab, draw in zip(tabs, draws.values(), strict=True):
-        if tab.open:
-            with tab:
-                draw()
 
 
 SCREEN = Screen(

@@ -88,6 +88,7 @@ def _presets(options: Mapping[str, Option]) -> None:
                 on_click=option_widgets.fill,
                 args=(PREFIX, options, preset.values),
                 width="stretch",
+                wrap=True,
             )
             st.caption(preset.meaning)
 

@@ -30,7 +30,7 @@ def render(context: Context) -> None:
         context.link("data", "Look at it on the Data screen", dataset=dataset.id)
         return
     grid = _edited(dataset)
-    _take_in(dataset, grid)
+    _take_in(context, dataset, grid)
     checks(context, dataset, grid)
     context.link("settings", "Go on to the settings", dataset=dataset.id)
 
@@ -87,7 +87,7 @@ def _column_config(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _take_in(dataset: Dataset, grid: pd.DataFrame) -> None:
+def _take_in(context: Context, dataset: Dataset, grid: pd.DataFrame) -> None:
     paste, file, generate, export = st.tabs(
         ["Paste", "CSV file", "Totals by level", "Save or clear"], key="take_in"
     )
@@ -115,7 +115,7 @@ def _take_in(dataset: Dataset, grid: pd.DataFrame) -> None:
                 st.session_state["targets_round"] = round_ + 1
                 _add(dataset, grid, further)
     with generate:
-        generated = generator(dataset)
+        generated = generator(context, dataset)
         if generated is not None:
             _add(dataset, grid, generated)
     with export:
