@@ -8,6 +8,7 @@ could be improved (regularise). Whatever a command writes appears whole or not a
 
 from microcalibrate.cli import (
     calibrate,
+    check,
     compare,
     dashboard,
     demo,
@@ -19,6 +20,7 @@ from microcalibrate.cli import (
     runs,
     schema,
     targets,
+    targets_template,
     train,
     tune,
 )
@@ -38,6 +40,8 @@ from microcalibrate.cli.app import (
 for _command in (
     demo.demo,
     profile.profile,
+    targets_template.targets_template,
+    check.check,
     calibrate.calibrate,
     tune.tune,
     evaluate.evaluate,
