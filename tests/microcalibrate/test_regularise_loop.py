@@ -297,7 +297,7 @@ def matrix_of(tables):
 def test_a_users_model_sees_generated_units_alone_and_gives_the_rows_of_a_full_rebuild(
     survey, deck
 ):
-    seen = []
+    seen, judged = [], []
 
     def counted(tables):
         assert not any(str(c).startswith("_mc_") for t in tables.values() for c in t)
@@ -305,6 +305,7 @@ def test_a_users_model_sees_generated_units_alone_and_gives_the_rows_of_a_full_r
         return matrix_of(tables)
 
     def taxes(tables):
+        judged.append(len(tables["household"]))
         return {"tax": 0.2 * tables["household"]["income"].clip(lower=0)}
 
     wanted = matrix_of(survey.tables).T @ survey.base_weights.to_numpy()
@@ -321,6 +322,10 @@ def test_a_users_model_sees_generated_units_alone_and_gives_the_rows_of_a_full_r
     assert seen[1] < 60
     # Once for the check, and never again.
     assert sum(n >= len(survey.unit_ids) for n in seen) == 2
+    # Of a round the one sees all candidates in one call, and the other the offspring in one.
+    spawned = found.rounds[found.rounds["n_spawned"] > 0]
+    assert [n for n in seen if n < len(survey.unit_ids)] == spawned["n_valid"].tolist()
+    assert [n for n in judged if n < len(survey.unit_ids)] == spawned["n_offspring"].tolist()
     assert "tax" in set(found.after.cells["metric"])
 
 

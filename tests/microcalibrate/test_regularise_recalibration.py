@@ -14,7 +14,8 @@ from microcalibrate.errors import (
     InvalidOption,
     NotConverged,
 )
-from microcalibrate.regularise.recalibration import recalibrate, smallest_feasible_cap
+from microcalibrate.regularise.caps import smallest_feasible_cap
+from microcalibrate.regularise.recalibration import recalibrate
 
 
 def small_problem(seed, n=12, kinds=(0.0, 0.05, np.nan)):

@@ -11,12 +11,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from microcalibrate.regularise import Codec, Survey, concatenate, slot_mask, violations
-from microcalibrate.regularise import spawn as spawn_module
+from microcalibrate.regularise import Codec, Survey, concatenate, planning, slot_mask, violations
 from microcalibrate.regularise.conditions import FRACTIONS, Offender
 from microcalibrate.regularise.generators import HotDeck
+from microcalibrate.regularise.litters import Litter
+from microcalibrate.regularise.planning import CANDIDATES_EACH
 from microcalibrate.regularise.slots import records_of, slots_of
-from microcalibrate.regularise.spawn import CANDIDATES_EACH, Litter, Spawner
+from microcalibrate.regularise.spawn import Spawner
 
 from .households import AREAS, FLAT, SCHEMA, TENURES, TWO_LEVELS, make_survey
 
@@ -297,7 +298,7 @@ def leaks_nothing(kind: Any, survey: Survey, structure: Any, seed: int) -> int:
     spread = [offender(survey, position, 2, held=set())]
     spawner = Spawner(model, codec, survey, structure, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spawn_module, "FRACTIONS", (0.2,))
+        patch.setattr(planning, "FRACTIONS", (0.2,))
         first = spawner.litters(survey, spread, 1)[0]
         asked, free = model.asked[0]
         own = value_cells(codec, rows.loc[[spread[0].unit]])[0]

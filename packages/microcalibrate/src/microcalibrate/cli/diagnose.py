@@ -56,6 +56,16 @@ def diagnose(
         str | None,
         typer.Option(metavar="COLUMN", help="Origin of each unit. [_mc_lineage, or each its own]"),
     ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of declared targets: leave out the most influential units one by one, and "
+            "fit the weights of the others to these again."
+        ),
+    ] = None,
+    left_out: Annotated[
+        int | None, typer.Option(min=1, help="How many units --targets leaves out. [50]")
+    ] = None,
     weight_groups: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Group within which weights are compared."),
@@ -77,10 +87,15 @@ def diagnose(
     check_reforms(
         reforms, random_reforms, {"--n-reforms": n_reforms, "--seed": seed, "--on-error": on_error}
     )
-    check_out(out, report, (data, schema))
+    if left_out is not None and targets is None:
+        raise typer.BadParameter(
+            "--left-out needs --targets, which the weights of the others are fitted to."
+        )
+    check_out(out, report, (data, schema, targets))
     tables, named = _tables(data, schema, weight, id_column)
     from microcalibrate.cli.surveys import read_reforms, read_surface
     from microcalibrate.diagnostics import diagnose as diagnose_tables
+    from microcalibrate.io import read_table
 
     found = diagnose_tables(
         tables,
@@ -94,6 +109,8 @@ def diagnose(
         reform_fraction=reform_fraction,
         flag_dominating=flag_dominating,
         lineage=lineage,
+        targets=None if targets is None else read_table(targets),
+        n_left_out=left_out or 50,
         weight_groups=weight_groups,
         strata=strata,
         psu=psu,

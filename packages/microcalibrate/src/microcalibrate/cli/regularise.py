@@ -91,6 +91,14 @@ def regularise(
             "several times. [external columns and what they follow from]",
         ),
     ] = None,
+    borrow: Annotated[
+        bool,
+        typer.Option(
+            "--borrow/--no-borrow",
+            help="Where the model has nothing alike in the same place, draw without regard to the "
+            "place and put it there.",
+        ),
+    ] = True,
     prior: Annotated[
         str,
         typer.Option(
@@ -158,6 +166,7 @@ def regularise(
         structure=structure,
         batch=batch,
         max_offspring=max_offspring,
+        borrow=borrow,
         prior=prior,
         entropy_lambda=entropy_lambda,
         n_stability_seeds=stability_seeds,

@@ -25,6 +25,7 @@ from microcalibrate.diagnostics.frame import (
 )
 from microcalibrate.diagnostics.incidence import Design
 from microcalibrate.diagnostics.kish import kish_table, weight_figures
+from microcalibrate.diagnostics.recalibrated import with_recalibrated
 from microcalibrate.diagnostics.reforms import NamedReform, Reform, ReformSpace, named_reforms
 from microcalibrate.diagnostics.scenarios import Scenario, Workplace
 from microcalibrate.diagnostics.surface import Surface
@@ -35,6 +36,7 @@ from microcalibrate.diagnostics.tabulating import (
     reforms_table,
     summary_figures,
 )
+from microcalibrate.diagnostics.unit_targets import problem_of
 from microcalibrate.errors import InvalidOption, InvalidSurface
 from microcalibrate.progress import Bar
 from microcalibrate.result import installed_versions
@@ -56,6 +58,8 @@ def diagnose(
     on_error: str = "raise",
     reform_fraction: float = 0.2,
     flag_dominating: bool = False,
+    targets: Any = None,
+    n_left_out: int = 50,
     weight_groups: Any = None,
     strata: Any = None,
     psu: Any = None,
@@ -91,6 +95,13 @@ def diagnose(
         flag_dominating: A record that carries more than about 32% of a statistic makes the
             effective contributors fewer than 10 by itself. False reports such a cell as thin, with
             "one record carries most of it" as the reason; True calls the record influential.
+        targets: What the weights are calibrated to: a table of declared targets (its column
+            `entity` says whose rows each is of, blank for the unit), or a `Problem` with a row
+            per unit. With it, the most influential units are left out one by one, the weights of
+            the others are fitted again from those in use with the least entropy, and
+            `leave_one_out_recalibrated` says what each statistic would really change by. That
+            costs a solve each. None leaves it out.
+        n_left_out: How many units, from 1.
         weight_groups: Group of each unit for comparisons with a median weight: column or labels.
         strata: Stratum of each unit for standard errors: column or labels.
         psu: Primary sampling unit of each unit: column or labels.
@@ -107,6 +118,8 @@ def diagnose(
         InvalidSurface: If the surface cannot be read from the tables.
         InvalidExpression: If an expression is not of the language or names no column.
         InvalidOption: If an option is out of its range.
+        InvalidTargetTable: If a declared target cannot be built.
+        InfeasibleTargets: If hard targets cannot hold even with all units.
         ReformFailed: If a reform fails, unless `on_error` is "record".
 
     Examples:
@@ -127,6 +140,8 @@ def diagnose(
         raise InvalidOption(f"n_workers={n_workers!r} must be a whole number from 1.")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise InvalidOption(f"seed={seed!r} must be a whole number from 0.")
+    if isinstance(n_left_out, bool) or not isinstance(n_left_out, int) or n_left_out < 1:
+        raise InvalidOption(f"n_left_out={n_left_out!r} must be a whole number from 1.")
     frame = as_frame(data, id_column)
     if weights is None and not isinstance(data, Frame):
         weights = getattr(data, "weights", None) if isinstance(data, SurveyTables) else None
@@ -154,6 +169,7 @@ def diagnose(
     strata_codes = _numbered(frame, strata, "strata")[1]
     psu_codes = _numbered(frame, psu, "psu")[1]
     design = Design.build(unit, strata_codes, psu_codes)
+    calibration = None if targets is None else problem_of(frame, unit, targets)
     place = Workplace(frame, surface, unit, origin_codes, design, rules, extra_metrics)
 
     baseline = place.baseline()
@@ -204,6 +220,10 @@ def diagnose(
         place.slices[1:],
     )
     table = reforms_table(listed, outcomes, records.id)
+    influence, counts = with_recalibrated(
+        influence_table([baseline, *outcomes], records, cells),
+        records, place, calibration, n_left_out, progress,
+    )  # fmt: skip
     assert baseline.tracker is not None
     settings = {
         "unit": frame.unit,
@@ -218,6 +238,7 @@ def diagnose(
         "n_reforms": len(listed),
         "seed": int(seed),
         "on_error": on_error,
+        "n_left_out": n_left_out if calibration is not None else 0,
         "has_lineage": lineage is not None,
         "has_strata": strata is not None,
         "has_psu": psu is not None,
@@ -225,13 +246,14 @@ def diagnose(
     return Diagnosis(
         records=records,
         flagged=flagged,
-        influence=influence_table([baseline, *outcomes], records, cells),
+        influence=influence,
         cells=cells,
         kish=kish,
         reforms=table,
         comparisons=comparisons,
         potter=potter,
-        summary_figures=summary_figures(
+        summary_figures=counts
+        | summary_figures(
             records,
             cells,
             kish,

@@ -55,8 +55,9 @@ class Diagnosis:
         influence: One row per unit and statistic above the floor (a fifth of the threshold):
             `id`, `lineage`, `weight`, `reform`, `metric`, `slice`, `cell`, `statistic`, `amount`,
             `share`, `lineage_share`, `net_share` (NaN where undefined, with `net_reason`),
-            `leave_one_out`, `standardised`, `variance_share`, `limit`, `is_thin`,
-            `is_influential`, `is_high_variance`, `is_high_standardised`.
+            `leave_one_out` (weights of all others as they are), `leave_one_out_recalibrated`
+            (fitted again; NaN where it was not asked for), `standardised`, `variance_share`,
+            `limit`, `is_thin`, `is_influential`, `is_high_variance`, `is_high_standardised`.
         cells: One row per statistic: its figures, whether it is thin and why, and how many units
             are above each limit.
         kish: Effective sample sizes, one row per cell of each slice.
@@ -127,6 +128,8 @@ class Diagnosis:
                 f"(they change nothing and are left out), {found['n_reforms_failed']:,} failed"
                 + (": see `reforms`." if found["n_reforms_failed"] else ".")
             )
+        if found.get("n_recalibrated") or found.get("n_not_recalibrated"):
+            lines.append(self._refitted())
         if found["left_out"]:
             pairs = ", ".join(f"{metric} by {part}" for metric, part in found["left_out"][:5])
             more = len(found["left_out"]) - 5
@@ -145,6 +148,46 @@ class Diagnosis:
                 f"{row.weight_over_median:,.1f} times the median."
             )
         return "\n".join(lines)
+
+    @property
+    def left_out(self) -> pd.DataFrame:
+        """The units that were left out with the weights of the others fitted again.
+
+        Returns:
+            One row each, at the statistic at baseline that it would change most, relative to its
+            estimate: `id`, `statistic`, `share`, `estimate`, `change` (weights of the others as
+            they are) and `change_recalibrated`; the largest change first.
+        """
+        import numpy as np
+
+        table = self.influence
+        columns = ["id", "statistic", "share", "estimate", "change", "change_recalibrated"]
+        if "leave_one_out_recalibrated" not in table:
+            table = table.assign(leave_one_out_recalibrated=np.nan)
+        table = table[table["leave_one_out_recalibrated"].notna()]
+        estimates = self.cells.set_index(self.cells["statistic"].astype(str))["estimate"]
+        table = table.assign(
+            statistic=table["statistic"].astype(str),
+            estimate=estimates.reindex(table["statistic"].astype(str)).to_numpy(),
+            change=table["leave_one_out"],
+            change_recalibrated=table["leave_one_out_recalibrated"],
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            size = np.abs((table["change_recalibrated"] / table["estimate"]).to_numpy(np.float64))
+        order = np.argsort(-np.nan_to_num(size, nan=-1.0, posinf=-1.0), kind="stable")
+        return table.iloc[order].drop_duplicates("id")[columns].reset_index(drop=True)
+
+    def _refitted(self) -> str:
+        """What leaving units out does when weights are fitted again, in a sentence."""
+        found, most = self.summary_figures, self.left_out.head(1).to_dict("records")
+        line = (
+            f"Left out one by one, weights fitted again: {found['n_recalibrated']:,} records"
+            + (f"; the largest change is {_relative(most[0])} of “{most[0]['statistic']}” "
+               f"({most[0]['id']})." if most else ".")
+        )  # fmt: skip
+        if found["n_not_recalibrated"]:
+            line += f" Without {found['n_not_recalibrated']:,} more the targets cannot hold."
+        return line
 
     def save(self, folder: str | Path) -> Path:
         """Write the diagnosis into a folder of files that other tools read, all or nothing.
@@ -273,3 +316,7 @@ class Diagnosis:
         from microcalibrate.figures import diagnostics as figures
 
         return figures.influence(self, before)
+
+
+def _relative(row: Any) -> str:
+    return f"{row['change_recalibrated'] / row['estimate']:+.1%}"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from microcalibrate.arrays import Vector
 from microcalibrate.columns import did_you_mean
-from microcalibrate.diagnostics import Diagnosis, Slice, Surface
+from microcalibrate.diagnostics import Slice, Surface
 from microcalibrate.diagnostics.default_surface import REGION_NAMES
 from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.errors import InvalidOption
@@ -40,6 +41,7 @@ class Offender:
         held: Slot columns that all of its offspring share with it.
         holds_structure: Whether they share the structure of the household.
         k: How many offspring are wanted.
+        only_place: Those of `held` that say where it is, and do not put it into its worst cell.
     """
 
     unit: Any
@@ -51,24 +53,21 @@ class Offender:
     held: frozenset[str]
     holds_structure: bool
     k: int
+    only_place: frozenset[str] = frozenset()
 
 
-def worst_of(diagnosis: Diagnosis) -> pd.DataFrame:
-    """The flagged units, those furthest above a limit first, each with where that is.
+class Conditions(NamedTuple):
+    """What offspring must share with their source.
 
-    Returns:
-        Columns `id`, `share`, `limit`, `excess`, `statistic`, `slice` and `cell`.
+    Attributes:
+        held: Names of slot columns.
+        structure: Whether the structure of the household is among it.
+        only_place: Those of `held` that say where the unit is, and do not put it into the cell.
     """
-    found = diagnosis.influence
-    flagged = pd.Index(diagnosis.flagged["id"])
-    found = found[found["is_influential"] & found["id"].isin(flagged)]
-    found = found.assign(excess=found["share"] - found["limit"])
-    place = pd.Index(diagnosis.records["id"]).get_indexer(pd.Index(found["id"]))
-    order = np.lexsort([np.arange(len(found)), place, -found["excess"].to_numpy()])
-    found = found.iloc[order].drop_duplicates("id")
-    columns = ["id", "share", "limit", "excess", "statistic", "slice", "cell"]
-    plain = found[columns].astype({"statistic": "str", "slice": "str", "cell": "str"})
-    return plain.reset_index(drop=True)
+
+    held: frozenset[str]
+    structure: bool
+    only_place: frozenset[str]
 
 
 def n_offspring(
@@ -183,66 +182,71 @@ class CellConditions:
         """Row of a unit in its table."""
         return self._positions[unit]
 
-    def of(
-        self, unit: Any, slice_name: str, cell: str, metric: str = ""
-    ) -> tuple[frozenset[str], bool]:
+    def of(self, unit: Any, slice_name: str, cell: str, metric: str = "") -> Conditions:
         """Slot columns that put a unit into a cell with an amount, and those of geography.
 
-        Offspring without the amount would leave a hole in the total, which other records had to
-        fill; offspring with it have their part of it.
-
-        Returns:
-            Their names, and whether the structure of the household must be held with them.
+        They are of the members that are in the cell, or that belong to one that is. Offspring
+        without the amount would leave a hole in the total, which other records had to fill;
+        offspring with it have their part of it.
         """
-        names = {name for name in self._geography if name in self._names}
-        names |= self._amounts(unit, metric)
         part = self._slices.get(slice_name)
-        if part is None:
-            return frozenset(names & self._names), False
-        schema = self._survey.schema
-        entity = part.entity_in(self._frame)
-        of_table = self._frame.tables[entity].columns
-        used = {part.by} if part.by in of_table else columns_used(part.by)
-        inputs, structure = traced(schema, entity, set(used))
-        for owner, name in inputs:
-            if owner == schema.unit:
-                names.add(name)
-                continue
-            ids = self._members(unit, owner, part, cell if owner == entity else None)
-            slots = self._slot_of[owner]
-            names |= {f"{owner}.{slots[member]}.{name}" for member in ids}
+        found = self._amounts(unit, metric, part, cell)
+        structure = False
+        if part is not None:
+            schema = self._survey.schema
+            entity = part.entity_in(self._frame)
+            of_table = self._frame.tables[entity].columns
+            used = {part.by} if part.by in of_table else columns_used(part.by)
+            inputs, structure = traced(schema, entity, set(used))
+            for owner, name in inputs:
+                found |= self._slots(owner, name, self._rows(unit, owner, part, cell))
         # A held cell of a slot that the donor of a structure does not fill would be lost.
-        return frozenset(names & self._names), structure
+        place = frozenset(self._geography) & self._names
+        held = frozenset(found & self._names)
+        return Conditions(held | place, structure, place - held)
 
-    def _amounts(self, unit: Any, metric: str) -> set[str]:
-        """Slot columns of what a unit has of a metric, where it has any of it."""
+    def _amounts(self, unit: Any, metric: str, part: Slice | None, cell: str) -> set[str]:
+        """Slot columns of what a unit has of a metric in a cell, where it has any of it."""
         found = self._metrics.get(metric)
         if found is None or not isinstance(found.value, str):
             return set()
         schema, names = self._survey.schema, set()
         inputs, _ = traced(schema, found.entity_in(self._frame), set(columns_used(found.value)))
         for owner, name in inputs:
-            table = self._survey.tables[owner]
-            values = table[name]
+            values = self._survey.tables[owner][name]
             if values.dtype.kind not in "iuf" and not pd.api.types.is_numeric_dtype(values):
                 continue
-            rows = np.flatnonzero(self._survey.unit_positions(owner) == self.position(unit))
-            rows = rows[values.iloc[rows].fillna(0).to_numpy(np.float64) != 0]
-            if owner == schema.unit:
-                names |= {name} if len(rows) else set()
-                continue
-            ids = table[self._survey.ids[owner]].iloc[rows].tolist()
-            names |= {f"{owner}.{self._slot_of[owner][member]}.{name}" for member in ids}
+            rows = self._rows(unit, owner, part, cell)
+            filled = values.iloc[rows].fillna(0).to_numpy(np.float64) != 0
+            names |= self._slots(owner, name, rows[filled])
         return names
 
-    def _members(self, unit: Any, entity: str, part: Slice, cell: str | None) -> list[Any]:
-        """Ids of a unit's records of an entity; those in a cell where one is given."""
-        rows = np.flatnonzero(self._survey.unit_positions(entity) == self.position(unit))
-        if cell is not None:
-            if part.name not in self._cells:
-                self._cells[part.name] = part.cells(self._frame, self._weights)
-            cells = self._cells[part.name]
-            labels = np.array(cells.labels, dtype=object)[cells.codes[rows]]
-            rows = rows[labels == cell] if (labels == cell).any() else rows
-        ids: list[Any] = self._survey.tables[entity][self._survey.ids[entity]].iloc[rows].tolist()
-        return ids
+    def _slots(self, owner: str, name: str, rows: NDArray[np.intp]) -> set[str]:
+        """Slot columns of a column of some records."""
+        if owner == self._survey.schema.unit:
+            return {name} if len(rows) else set()
+        ids = self._survey.tables[owner][self._survey.ids[owner]].iloc[rows].tolist()
+        return {f"{owner}.{self._slot_of[owner][member]}.{name}" for member in ids}
+
+    def _rows(self, unit: Any, owner: str, part: Slice | None, cell: str) -> NDArray[np.intp]:
+        """Records of a unit that are in a cell, or are above or below one that is."""
+        survey, schema = self._survey, self._survey.schema
+        rows: NDArray[np.intp] = np.flatnonzero(survey.unit_positions(owner) == self.position(unit))
+        if part is None:
+            return rows
+        entity = part.entity_in(self._frame)
+        own: NDArray[np.intp] = np.flatnonzero(survey.unit_positions(entity) == self.position(unit))
+        if part.name not in self._cells:
+            self._cells[part.name] = part.cells(self._frame, self._weights)
+        cells = self._cells[part.name]
+        own = own[np.array(cells.labels, dtype=object)[cells.codes[own]] == cell]
+        if not len(own):
+            return rows
+        if owner == entity:
+            return own
+        if entity in schema.ancestors(owner):
+            below: NDArray[np.intp] = rows[np.isin(survey.positions(owner, entity)[rows], own)]
+            return below
+        if owner in schema.ancestors(entity):
+            return np.unique(survey.positions(entity, owner)[own]).astype(np.intp)
+        return rows

@@ -30,3 +30,9 @@ class Progress:
     offenders: list[dict[str, Any]] = field(default_factory=list)
     offspring: dict[Any, tuple[Any, float, float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+
+    def n_alone(self, unit: Any) -> int:
+        """In how many rounds a unit was spread alone; all of them were rolled back."""
+        alone = {row["round"] for row in self.rounds if row["n_spawned"] == 1}
+        rows = [row for row in self.offenders if row["round"] in alone and row["n_offspring"]]
+        return sum(row["id"] == unit for row in rows)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from microcalibrate.arrays import Vector
 from microcalibrate.regularise.conditions import Offender
+from microcalibrate.regularise.slots import Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,7 @@ class Litter:
         n_candidates: How many were drawn.
         n_valid: How many of these were households that keep to all conditions.
         reason: Why there are none; empty where there are some.
+        moved: Which were drawn without regard to the place, and then put where the unit is.
     """
 
     offender: Offender
@@ -33,3 +37,15 @@ class Litter:
     n_candidates: int
     n_valid: int
     reason: str = ""
+    moved: Mask = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+
+    def taken(self, places: NDArray[np.intp]) -> Litter:
+        """Some of them, by their positions."""
+        return replace(
+            self,
+            rows=self.rows.iloc[places].reset_index(drop=True),
+            fractions=self.fractions[places],
+            held=tuple(self.held[place] for place in places),
+            achieved=self.achieved[places],
+            moved=self.moved[places],
+        )

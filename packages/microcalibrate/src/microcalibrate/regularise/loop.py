@@ -31,12 +31,12 @@ from microcalibrate.regularise.preparation import (
     measured_start,
     prior_weights,
     rows_builder,
+    spawner_of,
     unpacked,
 )
 from microcalibrate.regularise.provenance import marked, original_weights
 from microcalibrate.regularise.result import RegulariseResult, unmarked_columns
 from microcalibrate.regularise.rounds import Loop
-from microcalibrate.regularise.spawn import Spawner
 from microcalibrate.regularise.stability import COLUMNS as STABILITY_COLUMNS
 from microcalibrate.regularise.stability import stability
 from microcalibrate.regularise.state import State, Yardstick
@@ -125,9 +125,11 @@ def regularise(
             (seconds, looked at between rounds). `share_target` (half of the threshold) and
             `weight_target` (99th percentile of weights): what an offspring should have at most,
             which says how many there are, 2 to `max_offspring` (50). `geography`: columns of the
-            unit that offspring always share. `prior` ("base" weights or the "weights" in use),
-            `entropy_lambda` (1e-4), `cap` (largest weight): see `recalibrate`. `n_folds` of
-            held-out targets (5, or as many as there are groups; 0 for none).
+            unit that offspring always share. `borrow` (True): where the generator has nothing
+            alike in the same place, draw without regard to the place, and put it there. `prior`
+            ("base" weights or the "weights" in use), `entropy_lambda` (1e-4), `cap` (largest
+            weight): see `recalibrate`. `n_folds` of held-out targets (5, or as many as there are
+            groups; 0 for none).
             `n_stability_seeds` (0, or from 5): seeds to repeat the spread with. `seed` (0).
 
     Returns:
@@ -191,7 +193,7 @@ def regularise(
     positive = weights[weights > 0]
     loop = Loop(
         start=start_survey,
-        spawner=Spawner(generator, codec, survey, chosen.structure, chosen.seed),
+        spawner=spawner_of(model, generator, codec, survey, chosen),
         builder=builder,
         yardstick=yardstick,
         options=chosen,
@@ -330,7 +332,10 @@ class _Run:
         evaluated = self.start.evaluated
         if evaluated is not None:
             evaluated = Evaluated.of(evaluated.evaluate, survey)
-        solved = yardstick.recalibrated(prior, matrix, ceilings)
+        # Prices to the last bit: the next solve starts from them, as it would have without a stop.
+        prices = found.targets["price"].to_numpy(np.float64)
+        solved = yardstick.recalibrated(prior, matrix, ceilings, prices)
+        solved = replace(solved, prices=prices)
         return State(
             survey=survey,
             prior=prior,
@@ -338,7 +343,7 @@ class _Run:
             evaluated=evaluated,
             diagnosis=yardstick.diagnosed(survey, evaluated),
             target_loss=yardstick.target_loss(weights, matrix),
-            held_out_loss=yardstick.held_out_loss(solved.problem),
+            held_out_loss=yardstick.held_out_loss(solved.problem, prices)[0],
             recalibration=solved,
             ceilings=ceilings,
         )

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from microcalibrate.errors import InvalidOption
-from microcalibrate.regularise.spawn import Structure
+from microcalibrate.regularise.planning import Structure
 from microcalibrate.regularise.spreading import Mode
 
 PRIORS = ("base", "weights")
@@ -33,6 +33,7 @@ class Options:
     max_offspring: int = 50
     max_added: int | None = None
     geography: tuple[str, ...] | None = None
+    borrow: bool = True
     prior: str = "base"
     entropy_lambda: float = 1e-4
     cap: float | None = None

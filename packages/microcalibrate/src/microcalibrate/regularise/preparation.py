@@ -15,7 +15,9 @@ from microcalibrate.evaluation.folds import target_folds, target_groups
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.acceptance import Limits
 from microcalibrate.regularise.codec import Codec
+from microcalibrate.regularise.distances import LeastDistance, ratio_of
 from microcalibrate.regularise.options import Options
+from microcalibrate.regularise.spawn import Spawner
 from microcalibrate.regularise.state import State, Yardstick
 from microcalibrate.regularise.survey import Survey
 from microcalibrate.regularise.target_rows import (
@@ -71,6 +73,20 @@ def unpacked(
             "whose rows it learned."
         )
     return generator, found
+
+
+def spawner_of(
+    model: Any, generator: Any, codec: Codec, survey: Survey, options: Options
+) -> Spawner:
+    """What draws offspring, which keep the distance from real records that the report asks for."""
+    rows = codec.encode(survey)
+    weights = as_vector(survey.base_weights.reindex(rows.index))
+    ratio = ratio_of(model, generator.name)
+    distance = None if ratio is None else LeastDistance.of(rows, codec.columns, weights, ratio)
+    return Spawner(
+        generator, codec, survey, options.structure, options.seed,
+        borrow=options.borrow, distance=distance,
+    )  # fmt: skip
 
 
 def rows_builder(
@@ -153,4 +169,4 @@ def measured_start(start: State, problem: Problem, yardstick: Yardstick, limits:
             f"mean square), its weights by {np.sqrt(start.target_loss):.2%}, so no round could be "
             'kept. Lower entropy_lambda, or use prior="weights".'
         )
-    return replace(start, held_out_loss=yardstick.held_out_loss(problem))
+    return replace(start, held_out_loss=yardstick.held_out_loss(problem, alone.prices)[0])

@@ -25,18 +25,16 @@ import numpy as np
 
 from microcalibrate.arrays import Vector, checked_weights
 from microcalibrate.engine.distances import RAKING
-from microcalibrate.engine.solving import Solution, Step, checked_prices, solve
-from microcalibrate.errors import InfeasibleCap, InfeasibleTargets, InvalidOption, NotConverged
+from microcalibrate.engine.loop import Step
+from microcalibrate.engine.solving import Solution, checked_prices, solve
+from microcalibrate.errors import InfeasibleTargets, InvalidOption, NotConverged
 from microcalibrate.problem import Problem
+from microcalibrate.regularise.caps import check_reach, infeasible_cap, ratios_of
 from microcalibrate.result import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# The smallest feasible cap is found to this relative precision, from above.
-CAP_PRECISION = 0.01
-# A target holds in a test of feasibility when it is missed by no more than this, in scales.
-HOLDS = 1e-7
 # A weight this near to the cap, relative to it, lies on it.
 AT_CAP = 1e-9
 
@@ -178,74 +176,41 @@ def recalibrate(
         scales=scales,
         tolerances=tolerances,
         importances=importances,
-        min_weight_ratio=_ratios(floor, weights, 0.0),
-        max_weight_ratio=_ratios(_highest(cap, ceilings), weights, np.inf),
+        min_weight_ratio=ratios_of(floor, weights, 0.0),
+        max_weight_ratio=ratios_of(_highest(cap, ceilings), weights, np.inf),
     )
-    start = None
-    if start_prices is not None:
-        start = checked_prices(start_prices, problem.n_targets)
-        start *= -problem.scales * _price_of_entropy(problem, entropy_lambda) / weights.sum()
+    start = _engine_prices(problem, start_prices, entropy_lambda)
     if cap is not None:
-        _check_reach(problem, cap, floor)
+        check_reach(problem, cap, floor)
     try:
         solution = _solved(problem, entropy_lambda, max_iter, progress=on_step, start_prices=start)
     except InfeasibleTargets as error:
         if cap is None or ceilings is not None:
             raise
-        raise _infeasible_cap(problem, cap, floor, error) from error
+        raise infeasible_cap(problem, cap, floor, error) from error
     return _certified(problem, solution, entropy_lambda, _highest(cap, ceilings), floor)
 
 
-def smallest_feasible_cap(problem: Problem, floor: float = 0.0, above: float = 0.0) -> float:
-    """The smallest largest weight with which exact and banded targets can hold, by bisection.
+def solved_weights(
+    problem: Problem, entropy_lambda: float, max_iter: int = 1000, start_prices: Any = None
+) -> tuple[Vector, int]:
+    """Weights alone, of a problem that was built before, and the engine's steps to them.
 
     Args:
-        problem: A checked problem; its own upper bounds do not count.
-        floor: Smallest weight.
-        above: A cap that is known to be too small.
-
-    Returns:
-        A cap that was tried and is feasible, at most a hundredth above the smallest one; 0 where
-        there are only soft targets, which no cap makes infeasible.
+        problem: A checked problem.
+        entropy_lambda: As in `recalibrate`.
+        max_iter: Most steps of the engine.
+        start_prices: As in `recalibrate`.
 
     Raises:
-        InfeasibleTargets: If no cap helps.
-
-    Examples:
-        >>> problem = Problem.build([1.0, 1.0], [6.0], [[1.0], [1.0]], tolerances=0)
-        >>> round(smallest_feasible_cap(problem), 2)
-        3.0
-    """
-    hard = np.flatnonzero(~problem.is_soft)
-    if not len(hard):
-        return 0.0
-    free = _with_cap(problem, hard, None, floor)
-    high = float((solve(free, RAKING, tolerance=1e-4).ratio * free.design_weights).max())
-    alone = float(_least_caps(problem, hard, floor).max())
-    low = max(above, alone, floor)
-    # What a single target needs is often what all of them need.
-    trial = alone * (1 + CAP_PRECISION / 2)
-    if low < trial < high and _is_feasible(_with_cap(problem, hard, trial, floor)):
-        high = trial
-    while high > low * (1 + CAP_PRECISION):
-        middle = float(np.sqrt(low * high)) if low > 0 else high / 2
-        if _is_feasible(_with_cap(problem, hard, middle, floor)):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def solved_weights(problem: Problem, entropy_lambda: float, max_iter: int = 1000) -> Vector:
-    """Weights alone, of a problem that was built before.
-
-    Raises:
+        InfeasibleTargets: If exact and banded targets contradict each other.
         NotConverged: If the engine ended without a certificate.
         KeyboardInterrupt: If Ctrl-C ended the solve.
     """
-    solution = _solved(problem, entropy_lambda, max_iter)
+    start = _engine_prices(problem, start_prices, entropy_lambda)
+    solution = _solved(problem, entropy_lambda, max_iter, start_prices=start)
     _check_end(solution, solution.ratio * problem.design_weights)
-    return solution.ratio * problem.design_weights
+    return solution.ratio * problem.design_weights, len(solution.history)
 
 
 # --- Parts ----------------------------------------------------------------------------------------
@@ -255,18 +220,20 @@ def _highest(cap: float | None, ceilings: Any) -> Any:
     return np.fmin(np.inf if cap is None else cap, np.inf if ceilings is None else ceilings)
 
 
-def _ratios(bound: Any, prior: Vector, without: float) -> Vector:
-    """A bound on weights as bounds on the ratios to their prior."""
-    positive = prior > 0
-    ratios: Vector = np.full(len(prior), without)
-    np.divide(bound, prior, out=ratios, where=positive)
-    return ratios
-
-
 def _solved(problem: Problem, entropy_lambda: float, max_iter: int, **options: Any) -> Solution:
     return solve(
         problem, RAKING, closeness=entropy_lambda, max_iter=max_iter, phase="entropy", **options
     ).unless_cancelled()
+
+
+def _engine_prices(problem: Problem, prices: Any, entropy_lambda: float) -> Vector | None:
+    """Prices of a recalibration as the engine has them; None for none."""
+    if prices is None:
+        return None
+    total = problem.design_weights.sum()
+    start = checked_prices(prices, problem.n_targets)
+    start *= -problem.scales * _price_of_entropy(problem, entropy_lambda) / total
+    return start
 
 
 def _price_of_entropy(problem: Problem, entropy_lambda: float) -> float:
@@ -317,82 +284,6 @@ def _certified(
     )
     _check_end(solution, found)
     return found
-
-
-def _with_cap(problem: Problem, hard: Any, cap: float | None, floor: float) -> Problem:
-    """The hard targets alone, below another cap."""
-    prior = problem.design_weights
-    return Problem.build(
-        prior,
-        problem.targets[hard],
-        problem.estimate_matrix[:, hard],
-        target_names=[problem.target_names[j] for j in hard],
-        scales=problem.scales[hard],
-        tolerances=problem.tolerances[hard],
-        min_weight_ratio=_ratios(floor, prior, 0.0),
-        max_weight_ratio=None if cap is None else _ratios(cap, prior, np.inf),
-    )
-
-
-def _is_feasible(problem: Problem) -> bool:
-    try:
-        solution = solve(problem, RAKING, tolerance=1e-4).unless_cancelled()
-    except InfeasibleTargets:
-        return False
-    return solution.residual <= HOLDS
-
-
-def _least_caps(problem: Problem, hard: Any, floor: float) -> Vector:
-    """Cap below which each hard target alone cannot be reached, shape `(n_hard,)`."""
-    is_in = problem.design_weights > 0
-    matrix = problem.estimate_matrix[:, hard]
-    up = np.asarray(_positive_part(matrix).T @ is_in.astype(np.float64))
-    down = np.asarray(_positive_part(-matrix).T @ is_in.astype(np.float64))
-    band = problem.tolerances[hard] * problem.scales[hard]
-    lowest, highest = problem.targets[hard] - band, problem.targets[hard] + band
-    with np.errstate(divide="ignore", invalid="ignore"):
-        to_rise = np.where(lowest > 0, (lowest + floor * down) / up, 0.0)
-        to_fall = np.where(highest < 0, (floor * up - highest) / down, 0.0)
-    return np.asarray(np.maximum(to_rise, to_fall), dtype=np.float64)
-
-
-def _check_reach(problem: Problem, cap: float, floor: float) -> None:
-    """Refuse a cap with which even all weights on it do not reach a hard target."""
-    hard = np.flatnonzero(~problem.is_soft)
-    if not len(hard):
-        return
-    needed = _least_caps(problem, hard, floor)
-    beyond = np.flatnonzero(needed > cap * (1 + HOLDS))
-    if len(beyond):
-        names = tuple(problem.target_names[hard[j]] for j in beyond[np.argsort(-needed[beyond])])
-        raise _infeasible_cap(problem, cap, floor, None, names)
-
-
-def _infeasible_cap(
-    problem: Problem,
-    cap: float,
-    floor: float,
-    error: InfeasibleTargets | None,
-    names: tuple[str, ...] = (),
-) -> InfeasibleCap:
-    """What to say of a cap; an InfeasibleTargets of its own where no cap helps."""
-    smallest = smallest_feasible_cap(problem, floor, above=cap)
-    conflict = error.conflict if error is not None else names
-    listed = ", ".join(f'"{name}"' for name in conflict[:5])
-    listed += f" and {len(conflict) - 5} more" if len(conflict) > 5 else ""
-    return InfeasibleCap(
-        f"{listed} cannot {'all ' if len(conflict) > 1 else ''}hold with cap={cap:g}: the smallest "
-        f"cap that allows it is {smallest:.6g}. Raise the cap, widen tolerances, or leave a "
-        "tolerance out to make its target soft.",
-        relaxation={} if error is None else error.relaxation,
-        conflict=conflict,
-        result=None if error is None else error.result,
-        smallest_cap=smallest,
-    )
-
-
-def _positive_part(matrix: Any) -> Any:
-    return matrix.maximum(0) if hasattr(matrix, "tocsr") else np.maximum(matrix, 0)
 
 
 def _ratio(weights: Vector, prior: Vector) -> Vector:

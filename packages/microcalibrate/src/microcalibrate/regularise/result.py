@@ -74,7 +74,8 @@ class RegulariseResult:
             only in cells that had been thin, and have become less so by the offspring in them.
         offenders: One row per unit and round in which it was to be spread: `round`, `id`,
             `lineage`, `statistic`, `share`, `weight`, `k`, `n_offspring`, `n_candidates`,
-            `n_valid`, `accepted`, `reason`.
+            `n_valid`, `n_moved` (of these, drawn without regard to the place and then put there),
+            `accepted`, `reason`.
         irreducible: Units that could not be spread, and why.
         targets: One row per target: `name`, `family`, `target`, `before`, `after`,
             `before_error`, `after_error`, `scale`, `tolerance`, `importance`, `price` (entropy per

@@ -32,6 +32,8 @@ from microcalibrate.regularise.survey import Survey
 from microcalibrate.regularise.target_rows import CalculatedRows, DeclaredRows
 
 TOO_LARGE = "larger than the households that the generator knows"
+# Rounds of its own, with other draws each, after which a unit is given up.
+TRIES_ALONE = 2
 
 
 @dataclass(eq=False)
@@ -124,7 +126,10 @@ class Loop:
             if litter.reason:
                 progress.irreducible[unit] = litter.reason
             elif not accepted and len(spawned) == 1:
-                progress.irreducible[unit] = reason
+                if progress.n_alone(unit) + 1 < TRIES_ALONE:
+                    progress.pending.append([unit])
+                else:
+                    progress.irreducible[unit] = reason
         if not accepted and len(spawned) > 1:
             progress.pending[:0] = _parts(spawned, () if trial is None else trial.near)
         kept = after if accepted else None
@@ -170,7 +175,7 @@ class Loop:
         found = []
         for unit in batch:
             row, position = worst.loc[unit], cells.position(unit)
-            held, structure = cells.of(unit, *map(str, row[["slice", "cell", "metric"]]))
+            shared = cells.of(unit, *map(str, row[["slice", "cell", "metric"]]))
             weight = float(weights[position])
             found.append(
                 Offender(
@@ -180,8 +185,9 @@ class Loop:
                     prior=float(state.prior[position]),
                     share=float(row["share"]),
                     statistic=str(row["statistic"]),
-                    held=held,
-                    holds_structure=structure,
+                    held=shared.held,
+                    holds_structure=shared.structure,
+                    only_place=shared.only_place,
                     k=n_offspring(
                         float(row["share"]),
                         weight,
@@ -212,23 +218,36 @@ class Loop:
         """Offspring that together can stand in for their sources, put into a state.
 
         All candidates of a unit are fitted to what it adds to the targets. Those that hardly have
-        a weight then are unlike it where it matters, and are left out where enough others are.
+        a weight then are unlike it where it matters, and are left out where enough others are. A
+        user's function is asked once for what the candidates add, and not again for those chosen.
         """
-        narrowed = [self.spawner.narrowed(litter) for litter in litters]
-        if any(len(few.rows) < len(all_.rows) for few, all_ in zip(narrowed, litters, strict=True)):
-            wide = self.spread(state, litters, number)
+        picked = [self.spawner.picked(litter) for litter in litters]
+        rows = None
+        if any(len(few) < len(all_.rows) for few, all_ in zip(picked, litters, strict=True)):
+            # Nobody is diagnosed with all candidates, so `evaluate` need not see them.
+            wide = self._put(replace(state, evaluated=None), litters, number)
             ends = np.cumsum([len(litter.rows) for litter in litters])
             weights = np.asarray(wide.survey.weights)[-ends[-1] :]
-            narrowed = []
+            picked = []
             for litter, part in zip(litters, np.split(weights, ends[:-1]), strict=True):
                 # Of few, none can be spared; of many, the half that matters most suffices.
                 least = np.sort(part)[::-1][: max(litter.offender.k, len(part) // 2)][-1]
-                narrowed.append(self.spawner.narrowed(litter, part >= least))
-        return self.spread(state, narrowed, number)
+                picked.append(self.spawner.picked(litter, part >= least))
+            first = wide.matrix.shape[0] - ends[-1]
+            starts = first + np.r_[0, ends[:-1]]
+            rows = wide.matrix[
+                np.concatenate([at + few for at, few in zip(starts, picked, strict=True)])
+            ]
+        narrowed = [litter.taken(few) for litter, few in zip(litters, picked, strict=True)]
+        found = self._put(state, narrowed, number, rows)
+        self.was_checked = True
+        return found
 
-    def spread(self, state: State, litters: Sequence[Litter], number: int) -> Spread:
-        """Put offspring into a state; see `spreading.spread`."""
-        found = spread(
+    def _put(
+        self, state: State, litters: Sequence[Litter], number: int, rows: Any = None
+    ) -> Spread:
+        """Put offspring into a state; see `spread`."""
+        return spread(
             state,
             litters,
             start=self.start,
@@ -239,9 +258,8 @@ class Loop:
             round=number,
             backend=self.spawner.model.name,
             check=not self.was_checked,
+            rows=rows,
         )
-        self.was_checked = True
-        return found
 
     def recalibrated(self, trial: Spread, before: State | None = None) -> State:
         """Fit the weights of a trial, and measure it.
@@ -261,14 +279,19 @@ class Loop:
         """
         yardstick = self.yardstick
         tighter = trial.ceilings
+        former = None if before is None else before.recalibration
+        prices = None if former is None else former.prices
+        n_steps = 0
         for _ in range(MOST_PASSES):
             ceilings = tighter
             try:
-                found = yardstick.recalibrated(trial.prior, trial.matrix, ceilings)
+                found = yardstick.recalibrated(trial.prior, trial.matrix, ceilings, prices)
             except CalibrationError as error:
                 if "no record of positive" in str(error):
                     raise InvalidTargetTable(str(error)) from error
                 raise
+            prices = found.prices
+            n_steps += found.n_steps
             survey = trial.survey.with_weights(found.weights)
             diagnosis = yardstick.diagnosed(survey, trial.evaluated)
             if before is None:
@@ -285,6 +308,7 @@ class Loop:
             )
             if tighter is None:
                 break
+        held_out_loss, in_folds = yardstick.held_out_loss(found.problem, found.prices)
         return State(
             survey=survey,
             prior=trial.prior,
@@ -292,9 +316,10 @@ class Loop:
             evaluated=trial.evaluated,
             diagnosis=diagnosis,
             target_loss=yardstick.target_loss(found.weights, trial.matrix),
-            held_out_loss=yardstick.held_out_loss(found.problem),
+            held_out_loss=held_out_loss,
             recalibration=found,
             ceilings=ceilings,
+            n_steps=n_steps + in_folds,
         )
 
     def figures(
@@ -311,6 +336,7 @@ class Loop:
             "lineage_kish": _figure(now, "kish")["lineage_n_eff"],
             "gap": np.nan if tried is None else _of(tried).gap,
             "n_at_cap": 0 if tried is None else _of(tried).n_at_cap,
+            "n_steps": 0 if tried is None else tried.n_steps,
         }
 
     def _row(
@@ -330,6 +356,7 @@ class Loop:
             "n_offspring": made,
             "n_candidates": litter.n_candidates,
             "n_valid": litter.n_valid,
+            "n_moved": int(litter.moved.sum()),
             "acceptance_rate": litter.n_valid / max(litter.n_candidates, 1),
             "accepted": accepted and not litter.reason,
             "reason": litter.reason or reason,

@@ -82,6 +82,7 @@ def spread(
     round: int,
     backend: str,
     check: bool,
+    rows: Any = None,
 ) -> Spread:
     """Put offspring in the place of their sources, or beside them, with all of their weight.
 
@@ -99,6 +100,7 @@ def spread(
         round: Number of the round.
         backend: Name of the generator.
         check: Whether to compare the user's functions on offspring alone with the whole.
+        rows: What the offspring add to targets, where a user's function told it already.
 
     Raises:
         InvalidProblem: If a user's function gives no proper rows, or looks beyond a household.
@@ -108,10 +110,10 @@ def spread(
     sources = np.array([litter.offender.position for litter in litters], dtype=np.intp)
     of = np.repeat(np.arange(len(litters)), sizes)
     ids = state.survey.unit_ids.to_numpy()
-    rows = pd.concat([litter.rows for litter in litters], ignore_index=True)
+    slot_rows = pd.concat([litter.rows for litter in litters], ignore_index=True)
     part = select_units(state.survey, ids[sources].tolist())
     offspring = codec.decode(
-        rows,
+        slot_rows,
         source=part,
         origins=ids[sources[of]].tolist(),
         weights=1.0,
@@ -133,7 +135,8 @@ def spread(
 
     weights = state.weights
     placeholder = np.r_[weights[~gone], np.ones(len(of))]
-    matrix = builder.extended(Grown(joined, offspring, state.matrix[~gone], placeholder, check))
+    kept_rows = state.matrix[~gone]
+    matrix = builder.extended(Grown(joined, offspring, kept_rows, placeholder, check, rows))
     evaluated = state.evaluated
     if evaluated is not None:
         kept = {name: ~gone[state.survey.unit_positions(name)] for name in state.survey.tables}

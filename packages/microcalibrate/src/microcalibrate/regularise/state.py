@@ -41,6 +41,7 @@ class State:
         recalibration: The solve that gave the weights; None for weights as they came.
         ceilings: Largest weight of each unit, above which it would carry too much; infinite where
             none was needed, None where there are none.
+        n_steps: Steps of the engine for all solves that led here from the state before.
     """
 
     survey: Survey
@@ -52,6 +53,7 @@ class State:
     held_out_loss: float
     recalibration: Recalibration | None = None
     ceilings: Vector | None = None
+    n_steps: int = 0
 
     @property
     def weights(self) -> Vector:
@@ -121,9 +123,19 @@ class Yardstick:
         )
 
     def recalibrated(
-        self, prior: Vector, matrix: Any, ceilings: Vector | None = None
+        self,
+        prior: Vector,
+        matrix: Any,
+        ceilings: Vector | None = None,
+        start_prices: Vector | None = None,
     ) -> Recalibration:
         """Weights from all targets.
+
+        Args:
+            prior: Weights to be close to, shape `(n_units,)`.
+            matrix: What each unit adds to each target.
+            ceilings: Largest weight of each unit.
+            start_prices: Prices of a state nearby: the same weights in fewer steps.
 
         Raises:
             InfeasibleTargets: If hard targets cannot hold.
@@ -142,25 +154,33 @@ class Yardstick:
             entropy_lambda=self.entropy_lambda,
             cap=self.cap,
             ceilings=ceilings,
+            start_prices=start_prices,
         )
 
-    def held_out_loss(self, problem: Problem) -> float:
+    def held_out_loss(
+        self, problem: Problem, start_prices: Vector | None = None
+    ) -> tuple[float, int]:
         """Mean squared relative error of targets in weights that know nothing of them.
 
         Args:
             problem: Prior, targets and bounds of all targets.
+            start_prices: Prices of all targets, for fewer steps. The answer does not know of
+                them: each fold has one optimum, and is solved to its certificate.
 
         Returns:
-            The mean over all targets by importance, each in the weights of its fold; NaN where
-            no target is held out.
+            The mean over all targets by importance, each in the weights of its fold, NaN where
+            no target is held out; and the engine's steps.
         """
         if not self.folds:
-            return float("nan")
-        errors = np.zeros(problem.n_targets)
+            return float("nan"), 0
+        errors, n_steps = np.zeros(problem.n_targets), 0
         for fold in self.folds:
             part = Problem.build(**without_targets(problem, fold))
-            errors[fold] = problem.errors(solved_weights(part, self.entropy_lambda))[fold]
-        return self.targets.loss(errors)
+            start = None if start_prices is None else np.delete(start_prices, fold)
+            weights, steps = solved_weights(part, self.entropy_lambda, start_prices=start)
+            errors[fold] = problem.errors(weights)[fold]
+            n_steps += steps
+        return self.targets.loss(errors), n_steps
 
     def target_loss(self, weights: Vector, matrix: Any) -> float:
         """Mean squared relative error of weights."""

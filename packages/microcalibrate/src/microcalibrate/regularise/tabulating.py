@@ -28,13 +28,13 @@ ROUND_TYPES = {
     "batch_share_after": "float64", "batch_lineage_share_before": "float64",
     "batch_lineage_share_after": "float64", "lineage_share_before": "float64",
     "lineage_share_after": "float64", "kish": "float64", "lineage_kish": "float64",
-    "gap": "float64", "n_at_cap": "int64",
+    "gap": "float64", "n_at_cap": "int64", "n_steps": "int64",
 }  # fmt: skip
 OFFENDER_TYPES = {
     "round": "int64", "id": "", "lineage": "", "lineage_size": "int64", "statistic": "str",
     "share": "float64", "weight": "float64", "k": "int64", "n_offspring": "int64",
-    "n_candidates": "int64", "n_valid": "int64", "acceptance_rate": "float64", "accepted": "bool",
-    "reason": "str",
+    "n_candidates": "int64", "n_valid": "int64", "n_moved": "int64", "acceptance_rate": "float64",
+    "accepted": "bool", "reason": "str",
 }  # fmt: skip
 
 

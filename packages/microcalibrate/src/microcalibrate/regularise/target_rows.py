@@ -11,11 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from microcalibrate.arrays import Vector
-from microcalibrate.errors import InvalidProblem, InvalidTargetTable
+from microcalibrate.diagnostics.unit_targets import targets_of_units
+from microcalibrate.errors import InvalidProblem
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.provenance import without_provenance
 from microcalibrate.regularise.survey import Survey
-from microcalibrate.targets import build_targets, is_included, read_rows
 
 Tables: TypeAlias = dict[str, pd.DataFrame]
 BuildMatrix: TypeAlias = Callable[[Tables], Any]
@@ -67,6 +67,7 @@ class Grown:
         kept_rows: Rows of the estimate matrix of the units before them.
         weights: Weight of each unit of the whole.
         check: Whether to compare the user's function on offspring alone with the whole.
+        new_rows: Rows of the offspring where a user's function gave them already, else None.
     """
 
     survey: Survey
@@ -74,6 +75,7 @@ class Grown:
     kept_rows: Any
     weights: Vector
     check: bool
+    new_rows: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,56 +94,20 @@ class DeclaredRows:
         Raises:
             InvalidTargetTable: If a target cannot be built from the tables.
         """
-        numbered = enumerate(read_rows(self.table), start=1)
-        table = self.table[[is_included(number, cells) for number, cells in numbered]]
-        entity = (
-            table["entity"].where(table["entity"].notna(), survey.unit)
-            if "entity" in table.columns
-            else pd.Series(survey.unit, index=table.index)
+        found = targets_of_units(
+            survey.tables, survey.unit, survey.unit_positions, self.table, weights
         )
-        unknown = sorted(set(entity.astype(str)) - set(survey.tables))
-        if unknown:
-            raise InvalidTargetTable(
-                f"a target is of the entity {unknown[0]!r}, and the survey has the tables "
-                f"{', '.join(survey.tables)}. Mend the column `entity`."
-            )
-        n_units = len(survey.unit_ids)
-        parts: list[sp.csr_array] = []
-        places: list[Any] = []
-        found: list[Any] = []
-        for name in dict.fromkeys(entity):
-            chosen = np.flatnonzero(entity.to_numpy() == name)
-            rows = survey.unit_positions(name)
-            built = build_targets(
-                survey.tables[name], table.iloc[chosen], initial_weights=weights[rows]
-            )
-            ones = np.ones(len(rows))
-            to_units = sp.csr_array((ones, (rows, np.arange(len(rows)))), (n_units, len(rows)))
-            parts.append(sp.csr_array(to_units @ built.matrix))
-            places.append(chosen)
-            found.append(built)
-        order = np.argsort(np.concatenate(places))
-        matrix = sp.csr_array(sp.hstack(parts, format="csr")[:, order])
-        matrix.sort_indices()
-
-        def joined(what: str) -> Any:
-            return np.concatenate([np.asarray(getattr(of, what)) for of in found])[order]
-
-        names = tuple(map(str, joined("names")))
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InvalidTargetTable(f'target "{twice}" stands twice. Give each its own name.')
         targets = _target_set(
-            matrix,
+            found.matrix,
             weights,
-            names,
-            tuple(map(str, joined("families"))),
-            joined("values"),
-            joined("scales"),
-            joined("tolerances"),
-            joined("importances"),
+            found.names,
+            found.families,
+            found.values,
+            found.scales,
+            found.tolerances,
+            found.importances,
         )
-        return matrix, targets
+        return found.matrix, targets
 
     def extended(self, grown: Grown) -> sp.csr_array:
         """Matrix of a survey to which offspring were added at the end: built anew."""
@@ -199,7 +165,7 @@ class CalculatedRows:
         Raises:
             InvalidProblem: If, where it is to be checked, the whole gives other rows.
         """
-        new = self._rows(grown.offspring)
+        new = self._rows(grown.offspring) if grown.new_rows is None else grown.new_rows
         both: Any
         if sp.issparse(grown.kept_rows):
             parts: Any = [grown.kept_rows, sp.csr_array(new)]
@@ -207,7 +173,7 @@ class CalculatedRows:
             both.sort_indices()
         else:
             both = np.vstack([grown.kept_rows, _dense(new)])
-        if grown.check:
+        if grown.check and grown.new_rows is None:
             check_no_bleed(both, self._rows(grown.survey), "build_matrix")
         return both
 

@@ -37,6 +37,12 @@ ABOUT_SHARES = (
     "add up to 100%. The share of an origin takes all records that come from one record together: "
     "copies of a record lower its own share, and leave that of its origin where it was."
 )
+ABOUT_LEFT_OUT = (
+    "What publication would change by if the record had not been there: each is left out alone. "
+    "With weights fixed, what it carries is gone. Fitted again, the others take over what it "
+    "brought to the targets, from their weights in use and with the least entropy, in the same "
+    "cells."
+)
 ABOUT_THIN = (
     "In a thin statistic fewer than {contributors:,} records contribute, or fewer than "
     "{effective:g} effective ones (1 / sum of squared shares). Its figures rest on few records "
@@ -93,6 +99,8 @@ def render(diagnosis: Diagnosis) -> str:
             ],
         ),
     ]
+    if not diagnosis.left_out.empty:
+        sections.insert(1, Section("Left out, and fitted again", left_out(diagnosis)))
     if len(diagnosis.reforms):
         sections.append(Section("Reforms", _reforms(diagnosis)))
     sections += [
@@ -194,6 +202,42 @@ def flagged_records(diagnosis: Diagnosis, most: int = MOST_FLAGGED) -> list[Part
     words = frozenset({1})
     shown = Table(heads, rows, words=words, has_short_names=_are_short(table.id.head(most)))
     return [shown, *_more(len(table) - len(rows), "records")]
+
+
+def left_out(diagnosis: Diagnosis) -> list[Part]:
+    """Table of what statistics would change by without a record."""
+    table = diagnosis.left_out
+    rows = [
+        [
+            row["id"],
+            row["statistic"],
+            percent(row["share"]),
+            amount(row["estimate"]),
+            _relative(row, "change"),
+            _relative(row, "change_recalibrated"),
+        ]
+        for row in table.head(MOST_FLAGGED).to_dict("records")
+    ]
+    heads = [
+        "Record",
+        "Statistic that changes most",
+        "Share",
+        "Estimate",
+        "Weights fixed",
+        "Weights fitted again",
+    ]
+    shown = Table(
+        heads, rows, words=frozenset({1}), has_short_names=_are_short(table.id.head(MOST_FLAGGED))
+    )
+    return [
+        shown,
+        *_more(len(table) - len(rows), "records"),
+        Paragraph(ABOUT_LEFT_OUT, is_note=True),
+    ]
+
+
+def _relative(row: Any, name: str) -> str:
+    return percent(row[name] / row["estimate"], signed=True) if row["estimate"] else "–"
 
 
 def thin_cells(diagnosis: Diagnosis) -> list[Part]:
