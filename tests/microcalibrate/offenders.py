@@ -38,8 +38,10 @@ def with_weights(survey: Survey, weights: Any, base: Any) -> Survey:
 
 SEEDS = tuple(range(10))
 """Seeds that were looked at while the code was written."""
-UNUSED_SEEDS = tuple(range(100, 110))
+UNUSED_SEEDS = tuple(range(200, 210))
 """Seeds that were declared before they were run, and not used while the code was written."""
+FORMERLY_UNUSED_SEEDS = tuple(range(100, 110))
+"""Seeds that were such ones before the way in which conditions are given up was changed."""
 DESIGNS = ("planted", "calibrated", "drifted")
 """How five of 600 households come to stand for 40 times as many as the others:
 
