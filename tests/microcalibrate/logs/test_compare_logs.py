@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -262,7 +264,11 @@ def test_logs_are_compared_on_the_command_line(tmp_path: Path, two: Any) -> None
     assert "seed: 1 → 2" in done.stdout
     assert "n/a (target 0)" in told(*paths[:2], "--most", "200").stdout
     values = json.loads((tmp_path / "both" / "comparison.json").read_text())
+    schema = files("microcalibrate.reports") / "json_schemas" / "comparison.json"
+    jsonschema.Draft202012Validator(json.loads(schema.read_text("utf-8"))).validate(values)
     assert values["kind"] == "log"
+    assert values["errors"] == {"correlation": found.correlation, "slope": found.slope}
+    assert values["excluded"] == found.excluded
     assert values["targets"] == {change: n for change, n in counts.items() if n}
     table = pd.read_csv(tmp_path / "both" / "targets.csv").set_index("name")
     expected = found.targets.set_index("name").change

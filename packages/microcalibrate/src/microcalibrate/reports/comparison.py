@@ -161,10 +161,24 @@ class Comparison:
                         ]
                         for row in self.statistics.to_dict("records")
                     },
+                    **self._of_logs(),
                 },
                 fresh / "comparison.json",
             )
         return Path(folder)
+
+    def _of_logs(self) -> dict[str, Any]:
+        """What comparing their logs says beyond the tables, in plain types."""
+        if self.logs is None:
+            return {}
+        fitted = {"correlation": self.logs.correlation, "slope": self.logs.slope}
+        return {
+            "errors": {
+                name: value if math.isfinite(value) else None for name, value in fitted.items()
+            },
+            "excluded": self.logs.excluded,
+            "notes": list(self.notes),
+        }
 
     def report(self, path: str | Path) -> Path:
         """Write one page that works without a network.
