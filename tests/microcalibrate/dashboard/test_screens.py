@@ -95,6 +95,20 @@ def test_a_file_that_cannot_be_read_is_shown_as_failed_with_its_reason(opened, e
     assert "damaged" in "".join(each.value for each in page.tested.code)
 
 
+def test_a_file_in_another_encoding_is_read_again_in_it(opened, empty, over):
+    dataset = empty.add_upload("people.csv", ["w,name\n1,Zoë\n".encode("cp1252")])
+    over(dataset.run)
+    page = opened(empty, "data", dataset=dataset.id)
+    assert "Failed." in page.words
+
+    page.widget("button", f"read_again_{dataset.id}").click()
+    page.tested.run()
+
+    over(empty.dataset(dataset.id).run)
+    page = opened(empty, "data", dataset=dataset.id, tab="Preview")
+    assert list(page.tables[-1].name) == ["Zoë"]
+
+
 def test_a_data_set_is_deleted_only_after_a_yes(opened, empty, over):
     dataset = empty.add_upload("people.csv", [b"w,age\n1,2\n"])
     over(dataset.run)
@@ -149,7 +163,7 @@ def test_what_cannot_be_pasted_is_said_and_changes_nothing(opened, workspace, da
 def test_a_preset_fills_the_fields_and_the_command_line(opened, workspace, dataset):
     page = opened(workspace, "settings", dataset=dataset.id)
 
-    page.widget("button", "preset_Exact margins").click()
+    page.widget("button", "preset_exact").click()
     page.run()
 
     assert page.widget("text_input", "calibrate_tolerance").value == "0"

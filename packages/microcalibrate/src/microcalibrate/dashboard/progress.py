@@ -74,7 +74,7 @@ def bar(run: Run, title: str) -> None:
     lines = run.progress()
     last = lines[-1] if lines else None
     told = [ACTIVITIES.get(last["activity"], last["activity"]) if last else "Starting"]
-    if last:
+    if last and (last["done"] or last["total"]):
         told.append(_done(last))
     if state is RunState.CANCELLING:
         told.append("cancelling")

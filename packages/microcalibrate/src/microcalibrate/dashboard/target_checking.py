@@ -111,6 +111,8 @@ def _show(found: TargetChecks) -> None:
     if shown.empty:
         parts.note("Nothing was found.")
         return
+    order = shown["severity"].map(list(MARKS).index).to_numpy()
+    shown = shown.iloc[order.argsort(kind="stable")]
     shown = shown.assign(severity=shown["severity"].map(MARKS))
     parts.table(
         shown[list(_columns())],
@@ -126,10 +128,10 @@ def _columns() -> dict[str, Any]:
     return {
         "severity": config.TextColumn("", width=90),
         "name": config.TextColumn("target", width=220),
+        "ratio": config.NumberColumn("before / wanted", format="percent", width=115),
         "findings": config.TextColumn("what was found", width=420),
         "target": config.NumberColumn("wanted", format="compact", width=80),
         "initial": config.NumberColumn("before", format="compact", width=80),
-        "ratio": config.NumberColumn("before / wanted", format="percent", width=110),
         "lowest": config.NumberColumn("least", format="compact", width=80),
         "highest": config.NumberColumn("greatest", format="compact", width=80),
         "support": config.NumberColumn("records", format="localized", width=80),

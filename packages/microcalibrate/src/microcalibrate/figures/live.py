@@ -42,7 +42,7 @@ def course(lines: Sequence[Mapping[str, Any]]) -> Figure:
         >>> len(course([line, line]).data)
         2
     """
-    figure = blank_figure("So far", "", height=420, rows=[title for _, title, _ in PANELS])
+    figure = blank_figure("So far", "", height=560, rows=[title for _, title, _ in PANELS])
     steps = np.arange(1, len(lines) + 1)
     for row, (name, _, axis) in enumerate(PANELS, start=1):
         for activity, label, colour, dash in PHASES:
@@ -76,5 +76,6 @@ def course(lines: Sequence[Mapping[str, Any]]) -> Figure:
             row=row,
             col=1,
         )
-    figure.update_xaxes(title="step", tickformat=",d", rangemode="tozero")
+    figure.update_xaxes(tickformat=",d", rangemode="tozero")
+    figure.update_xaxes(title="step", row=len(PANELS), col=1)
     return figure

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 FILE_TYPES = ["csv", "gz", "parquet"]
 NONE = ""
+ENCODINGS = {
+    "cp1252": "Windows, western Europe",
+    "utf-8": "Unicode, the usual one",
+    "utf-16": "Unicode of some spreadsheets",
+    "latin-1": "old files of western Europe",
+}
 
 
 def render(context: Context) -> None:
@@ -36,6 +42,9 @@ def render(context: Context) -> None:
         return
     if dataset.profile is None:
         progress.watch(dataset.run, "Reading the table")
+        if dataset.run.state.is_over:
+            _read_again(context, dataset)
+            _remove(context, dataset)
         return
     _overview(dataset)
     _roles(dataset, dataset.profile)
@@ -74,6 +83,21 @@ def _take_up(context: Context) -> None:
         # Another key makes a new, empty field, and lets go of the bytes of this one.
         st.session_state["upload_round"] = round_ + 1
         context.go("data", dataset=dataset.id)
+
+
+def _read_again(context: Context, dataset: Dataset) -> None:
+    """Offer another encoding for a file that could not be read."""
+    if ".csv" not in dataset.upload.suffixes:
+        return
+    encoding = st.selectbox(
+        "Encoding of the file",
+        list(ENCODINGS),
+        format_func=lambda name: f"{name}: {ENCODINGS[name]}",
+        key=f"encoding_{dataset.id}",
+    )
+    if st.button("Read it again", key=f"read_again_{dataset.id}"):
+        context.workspace.import_again(dataset.id, encoding=encoding)
+        st.rerun()
 
 
 def _overview(dataset: Dataset) -> None:

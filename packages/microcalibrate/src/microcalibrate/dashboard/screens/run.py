@@ -30,7 +30,7 @@ def render(context: Context) -> None:
         )
         context.link("settings", "Go to the settings")
         return
-    names = {key: f"{run.name} · {run.state.value}" for key, run in found.items()}
+    names = {key: f"{run.name} · {words.moment(run.created)}" for key, run in found.items()}
     if links.is_stale("run", names):
         parts.notice("Not here.", "The run of this link was deleted. Shown is another one.")
     run = found[links.choose("Run", names, "run")]
@@ -51,8 +51,9 @@ def _one(context: Context, run: Run) -> None:
 
 def _live(run: Run) -> None:
     lines = run.progress()
-    if lines and lines[-1]["figures"]:
-        parts.tiles(progress.figures_of(lines[-1]))
+    known = [line for line in lines if line["figures"]]
+    if known:
+        parts.tiles(progress.figures_of(known[-1]))
     steps = [line for line in lines if "loss" in line["figures"]]
     if len(steps) > 1:
         parts.chart("course", course(steps))

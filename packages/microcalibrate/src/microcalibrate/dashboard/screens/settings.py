@@ -39,24 +39,30 @@ SHOWN = (
 class Preset:
     """A usual question, and the options that ask it."""
 
+    key: str
     title: str
     meaning: str
     values: Mapping[str, Any]
 
 
 PRESETS = (
-    Preset("All records", "Every record keeps a weight; targets are met as well as can be.", {}),
     Preset(
+        "all", "All records", "Every record keeps a weight; targets are met as well as can be.", {}
+    ),
+    Preset(
+        "price",
         "A price for records",
         "Few records where they are enough: the price decides how many.",
         {"l0_lambda": 0.01},
     ),
     Preset(
+        "count",
         "A number of records",
         "Exactly so many records, chosen as an optimal sample and weighted anew.",
         {"records": 2000},
     ),
     Preset(
+        "exact",
         "Exact margins",
         "Classical raking: every target is met exactly, or you are told which cannot be.",
         {"tolerance": 0, "distance": "raking"},
@@ -84,7 +90,7 @@ def _presets(options: Mapping[str, Option]) -> None:
         with column:
             st.button(
                 preset.title,
-                key=f"preset_{preset.title}",
+                key=f"preset_{preset.key}",
                 on_click=option_widgets.fill,
                 args=(PREFIX, options, preset.values),
                 width="stretch",
