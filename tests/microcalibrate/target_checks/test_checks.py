@@ -208,14 +208,12 @@ def test_out_of_reach_is_what_an_exact_calibration_cannot_meet(
         return
 
     checks = check_targets(data, rows, weight="w", min_weight_ratio=low, max_weight_ratio=high)
-
     assert_allclose(
         checks.table[["lowest", "highest"]].to_numpy()[0], [low * initial, high * initial]
     )
     assert checks.table["reachable"][0] == (low <= value <= high)
-    calibration = Calibration.from_table(
-        data, rows, "w", min_weight_ratio=low, max_weight_ratio=high
-    )
+    bounds: dict[str, Any] = {"min_weight_ratio": low, "max_weight_ratio": high}
+    calibration = Calibration.from_table(data, rows, "w", **bounds)
     if checks.table["reachable"][0]:
         calibration.calibrate(progress=False)
     else:

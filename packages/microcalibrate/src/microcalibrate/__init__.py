@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from microcalibrate.problem import Problem
     from microcalibrate.result import CalibrationResult, Status, effective_sample_size
     from microcalibrate.target_analysis import TargetAnalysis, analyse_targets
-    from microcalibrate.targets import Targets, build_targets
+    from microcalibrate.target_checks import TargetChecks, check_targets
+    from microcalibrate.targets import (
+        Targets,
+        build_targets,
+        describe_targets,
+        totals_by_level,
+    )
     from microcalibrate.trimming import TrimmedWeights, trim
 
 _HOMES = {
@@ -46,16 +52,20 @@ _HOMES = {
     "RobustnessResult": "evaluation",
     "Status": "result",
     "TargetAnalysis": "target_analysis",
+    "TargetChecks": "target_checks",
     "Targets": "targets",
     "TrimmedWeights": "trimming",
     "TuningResult": "hyperparameter_tuning",
     "analyse_targets": "target_analysis",
     "build_targets": "targets",
+    "check_targets": "target_checks",
+    "describe_targets": "targets",
     "diagnose": "diagnostics",
     "effective_sample_size": "result",
     "evaluate_robustness": "evaluation",
     "feasible_ratio_range": "engine.ratio_range",
     "trim": "trimming",
+    "totals_by_level": "targets",
     "tune_hyperparameters": "hyperparameter_tuning",
 }
 
@@ -76,15 +86,19 @@ __all__ = [
     "RobustnessResult",
     "Status",
     "TargetAnalysis",
+    "TargetChecks",
     "Targets",
     "TrimmedWeights",
     "TuningResult",
     "analyse_targets",
     "build_targets",
+    "check_targets",
+    "describe_targets",
     "diagnose",
     "effective_sample_size",
     "evaluate_robustness",
     "feasible_ratio_range",
+    "totals_by_level",
     "trim",
     "tune_hyperparameters",
 ]

@@ -2,8 +2,9 @@
 
 Exit codes: 0 done; 1 failure; 2 bad usage; 130 cancelled by Ctrl-C; and, where everything was
 written all the same: 3 a solve ended without certificate (calibrate, tune, evaluate, targets), or
-records are flagged (diagnose --fail-on-flagged); 4 a model failed its gates (train); 5 nothing
-could be improved (regularise). Whatever a command writes appears whole or not at all.
+records are flagged (diagnose --fail-on-flagged), or targets have errors (check --fail-on-errors);
+4 a model failed its gates (train); 5 nothing could be improved (regularise). Whatever a command
+writes appears whole or not at all.
 """
 
 from microcalibrate.cli import (
