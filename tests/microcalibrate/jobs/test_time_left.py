@@ -28,6 +28,11 @@ def test_work_that_was_done_before_the_start_does_not_make_the_pace_faster() -> 
     assert seconds_left(told, 11.0) == pytest.approx(18 * 5.0)
 
 
+def test_any_count_with_a_total_will_do() -> None:
+    told = [line("importing", 1000 * n, 1.0 * n, 10_000) for n in range(5)]
+    assert seconds_left(told, 4.0) == pytest.approx(6.0)
+
+
 def test_the_outermost_count_decides() -> None:
     told = [line("rounds", 0, 0.0, 10), line("rounds", 1, 20.0, 10)]
     told += [line("reforms", done, 20.0 + done, 5) for done in range(4)]

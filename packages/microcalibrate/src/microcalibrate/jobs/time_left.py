@@ -29,7 +29,8 @@ def seconds_left(lines: Sequence[dict[str, Any]], seconds: float) -> float | Non
         >>> seconds_left(told, seconds=21.0)
         29.0
     """
-    for activity in COUNTED:
+    activities = COUNTED + tuple(line["activity"] for line in lines[-1:])
+    for activity in activities:
         own = [line for line in lines if line["activity"] == activity and line["total"]]
         if own:
             return _by_count(own, seconds)
