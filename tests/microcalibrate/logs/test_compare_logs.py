@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from importlib.resources import files
 from pathlib import Path
@@ -304,3 +305,26 @@ def test_what_is_no_log_is_told(tmp_path: Path) -> None:
 
     assert done.exit_code == 1
     assert "is no log" in done.stderr
+
+
+ODD = {
+    "zeros.csv": "target,true_value,estimate\na,0,3\nb,0,0\n",
+    "infinite.csv": "epoch,loss,target_name,target,estimate\n"
+    "0,inf,a,2,inf\n0,inf,b,,2\n1,inf,a,2,-inf\n1,inf,b,3,\n",
+    "slash.csv": "epoch,loss,target_name,target,estimate\n5,0,/,2,2\n",
+    "negative.csv": "epoch,loss,target_name,target,estimate\n-1,-2,x,-5,5\n0,-3,x,-5,-4\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [*itertools.pairwise(ODD), ("infinite.csv", "infinite.csv")]
+)
+def test_odd_logs_are_compared_and_drawn_too(tmp_path: Path, one: str, other: str) -> None:
+    for name, text in ODD.items():
+        (tmp_path / name).write_text(text)
+
+    done = told(*(str(tmp_path / name) for name in (one, other)),
+                "--out", str(tmp_path / "both"))  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    assert "nan" not in done.stdout.lower()

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from microcalibrate.errors import InvalidOption, NotALog, TruncatedFile, UnreadableFile
-from microcalibrate.logs import read_log
+from microcalibrate.logs import parsing, read_log
 from microcalibrate.logs.quality import error_histogram, ranked
 
 # Commas, quotes and a line break in names; a target of zero, and a negative one.
@@ -117,9 +117,24 @@ def test_the_order_of_columns_and_row_numbers_do_not_matter(tmp_path: Path) -> N
     text = table[table.columns[::-1]].to_csv(index=False)
 
     assert_array_equal(opened(tmp_path, text).matrix("estimate"), ESTIMATES)
-    assert_array_equal(opened(tmp_path, "\ufeff" + text).matrix("estimate"), ESTIMATES)
+    marked = opened(tmp_path, "\ufeff" + text)
+    assert_array_equal(marked.matrix("estimate"), ESTIMATES)
+    assert marked.notes == ()
     packed = opened(tmp_path, gzip.compress(text.encode()), "some.csv.gz")
     assert_array_equal(packed.matrix("estimate"), ESTIMATES)
+
+
+def test_names_may_have_line_breaks_wherever_the_file_is_parted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = written("C")
+    for size in range(len(text) // 4, len(text) // 2, 37):
+        monkeypatch.setattr(parsing, "BYTES_A_BLOCK", size)
+
+        log = opened(tmp_path, text)
+
+        assert log.target_names == tuple(NAMES)
+        assert_array_equal(log.matrix("estimate"), ESTIMATES)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def curves(comparison: LogComparison) -> Figure:
         ]
         if has_loss:
             loss = shown.loss.to_numpy()
-            panels.insert(0, (loss, power_of_ten, np.where(loss > 0, loss, np.nan)))
+            panels.insert(
+                0, (loss, power_of_ten, np.where((loss > 0) & np.isfinite(loss), loss, np.nan))
+            )
         for row, (values, written, drawn) in enumerate(panels, start=1):
             figure.add_scatter(
                 x=shown.epoch,

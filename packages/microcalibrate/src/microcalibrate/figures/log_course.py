@@ -77,7 +77,7 @@ def loss_and_error(curve: pd.DataFrame, loss_kind: str = "run") -> Figure:
         loss = shown.loss.to_numpy()
         figure.add_scatter(
             x=shown.epoch,
-            y=np.where(loss > 0, loss, np.nan),
+            y=np.where((loss > 0) & np.isfinite(loss), loss, np.nan),
             mode="lines+markers",
             line={"color": AFTER, "width": 2},
             marker={"color": AFTER, "size": 6},

@@ -204,10 +204,11 @@ class CalibrationLog:
     def _losses(self) -> Vector:
         """The loss of each epoch."""
         loss = self.matrix("loss")
+        if self.loss_kind == "run":
+            known = ~np.isnan(loss)
+            return np.asarray(loss[np.arange(len(loss)), known.argmax(axis=1)])
         finite = np.isfinite(loss)
         some = finite.any(axis=1)
-        if self.loss_kind == "run":
-            return np.where(some, loss[np.arange(len(loss)), finite.argmax(axis=1)], np.nan)
         total = np.where(finite, loss, 0.0).sum(axis=1)
         return np.where(some, total / np.maximum(finite.sum(axis=1), 1), np.nan)
 

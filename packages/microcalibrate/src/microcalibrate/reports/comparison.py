@@ -156,7 +156,7 @@ class Comparison:
                     "targets": self.counts(),
                     "statistics": {
                         row["statistic"]: [
-                            None if value != value else value
+                            value if math.isfinite(value) else None
                             for value in (row["first"], row["second"])
                         ]
                         for row in self.statistics.to_dict("records")

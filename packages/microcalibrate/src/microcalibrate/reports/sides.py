@@ -103,7 +103,11 @@ def side_of_log(log: CalibrationLog) -> Side:
     import pandas as pd
 
     found = log.quality()
-    known = max(found.n_targets - found.n_excluded - found.n_undefined, 1)
+    known = found.n_close + found.n_fair + found.n_poor
+
+    def share(count: int) -> tuple[float, Callable[[float], str]]:
+        return (count / known if known else math.nan), _percent
+
     statistics: dict[str, tuple[float, Callable[[float], str]]] = {
         "targets": (found.n_targets, _count),
         "targets without a relative error": (found.n_undefined, _count),
@@ -112,17 +116,21 @@ def side_of_log(log: CalibrationLog) -> Side:
         "mean absolute relative error, capped at 100%": (found.mean_error, _percent),
         "median absolute relative error": (found.median_error, _percent),
         "largest absolute relative error": (found.largest_error, _percent),
-        "share of targets within 5%": (found.n_close / known, "{:.1%}".format),
-        "share of targets within 20%": ((found.n_close + found.n_fair) / known, "{:.1%}".format),
+        "share of targets within 5%": share(found.n_close),
+        "share of targets within 20%": share(found.n_close + found.n_fair),
     }
     if log.loss_kind == "run":
-        statistics["loss of the run"] = (float(log.curve.loss.iloc[-1]), power_of_ten)
+        statistics["loss of the run"] = (float(log.curve.loss.iloc[-1]), _loss)
     elif log.loss_kind == "per target":
         loss = float(log.curve.loss.iloc[-1])
-        statistics["loss, mean over the targets"] = (loss, power_of_ten)
+        statistics["loss, mean over the targets"] = (loss, _loss)
     weights = pd.DataFrame({"id": pd.Series(dtype="object"), "weight": pd.Series(dtype="float64")})
     return Side(statistics, None, weights, log.facts.get("config", {}))
 
 
 def _percent(value: float) -> str:
     return "–" if math.isnan(value) else percent(value)
+
+
+def _loss(value: float) -> str:
+    return "–" if math.isnan(value) else power_of_ten(value)
