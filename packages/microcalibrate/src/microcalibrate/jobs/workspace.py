@@ -93,7 +93,8 @@ class Workspace:
 
         Args:
             command: Such as "calibrate".
-            arguments: What follows it on a command line; "{run}" stands for the run's folder.
+            arguments: What follows it on a command line; "{run}" stands for the run's folder, in
+                which the command works: paths of other files are absolute.
             name: What people call the run; it is only shown.
             files: Contents by name, written into the run's folder before it begins.
             details: Plain values to remember.
