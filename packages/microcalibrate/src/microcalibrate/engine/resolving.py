@@ -19,12 +19,9 @@ from microcalibrate.engine.optimum import Optimum
 from microcalibrate.engine.program import program_of
 from microcalibrate.engine.solving import Solution, solve
 from microcalibrate.errors import InfeasibleTargets, NotConverged
-from microcalibrate.result import Status
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
-
-ENDED_WELL = (Status.CONVERGED, Status.STATIONARY)
 
 
 class Resolver:
@@ -112,7 +109,7 @@ class Resolver:
                 else:
                     yield (
                         np.asarray(solution.ratio * design_weights * factor)
-                        if solution.status in ENDED_WELL
+                        if solution.status.is_certified
                         else NotConverged(solution.status.value, result=solution)
                     )
 

@@ -52,7 +52,7 @@ def cautions_of(
             "no probability sample, and a design variance is not defined. What is given is the "
             "spread with the kept records held; what leaving out the others does is not in it."
         )
-    if calibration.optimum.solution.status.name != "CONVERGED":
+    if not optimum.solution.status.is_certified:
         found.append(
             "the weights are not the optimum, and the standard errors are derived at the optimum: "
             "calibrate again with a higher max_iter."

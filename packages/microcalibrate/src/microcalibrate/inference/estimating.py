@@ -108,7 +108,7 @@ def estimate(
         warnings.warn(caution, DesignVarianceWarning, stacklevel=2)
     names, domains = _domains(by, data, len(final))
     rows = [
-        _Row(one.name, values, mask, bound.within(mask))
+        _Row(one.name, values, bound.within(mask))
         for one, bound in [(one, one.bind(data, len(final))) for one in wanted]
         for values, mask in domains
     ]
@@ -126,7 +126,6 @@ class _Row:
 
     name: str
     domain: tuple[Any, ...]
-    mask: Mask
     statistic: Statistic | Differentiable
 
 
@@ -229,17 +228,15 @@ def _tabulated(
     values = np.array([row.statistic.value(weights) for row in rows])
     # What has a derivative: the statistic itself, or for a quantile the share below it.
     smooth: list[Differentiable] = [
-        row.statistic.share_below(value).within(row.mask)
-        if isinstance(row.statistic, Quantile)
-        else row.statistic  # type: ignore[misc]  # any other statistic is differentiable
+        row.statistic.share_below(value) if isinstance(row.statistic, Quantile) else row.statistic  # type: ignore[misc]  # any other statistic is differentiable
         for row, value in zip(rows, values, strict=True)
     ]
     sampling = errors.covariance(smooth)
     targets = np.zeros_like(sampling) if from_targets is None else from_targets.covariance(smooth)
     covariance = sampling + targets
-    records, table = [], []
+    table = []
     for k, row in enumerate(rows):
-        inside = np.where(row.mask, weights, 0.0)
+        inside = np.where(row.statistic.mask, weights, 0.0)
         freedom = errors.degrees_of_freedom(inside)
         error = float(np.sqrt(max(covariance[k, k], 0.0)))
         reach = float(stats.t.ppf(0.5 + level / 2, freedom)) if freedom > 0 else float("nan")
@@ -252,7 +249,6 @@ def _tabulated(
             )
             in_values = (high - low) / (2 * reach)
             stretch, error = (in_values / error if error > 0 else 0.0), in_values
-        records.append(int(np.count_nonzero(inside)))
         cells = {
             "statistic": row.name,
             **dict(zip(names, row.domain, strict=True)),
@@ -261,7 +257,7 @@ def _tabulated(
             "lower": low,
             "upper": high,
             "design_effect": _design_effect(covariance[k, k], smooth[k], inside),
-            "records": records[-1],
+            "records": int(np.count_nonzero(inside)),
             "degrees_of_freedom": freedom,
         }
         if from_targets is not None:

@@ -25,7 +25,11 @@ Variable: TypeAlias = Any
 
 
 class Statistic(Protocol):
-    """A function of weights that standard errors can be had for."""
+    """A function of weights that standard errors can be had for; `mask` says of which records."""
+
+    @property
+    def mask(self) -> Mask:
+        """Records that count, shape `(n_records,)`."""
 
     def value(self, weights: Vector) -> float:
         """The estimate with given weights, shape `(n_records,)`."""
@@ -55,11 +59,13 @@ class FunctionOfTotals:
         columns: What is added up, shape `(n_records, n_totals)`.
         function: From totals, shape `(n_totals,)`, to the estimate.
         gradient: From totals to the derivatives, `(n_totals,)`; None takes differences.
+        mask: Records that count, shape `(n_records,)`.
     """
 
     columns: Matrix
     function: Callable[[Vector], float]
     gradient: Callable[[Vector], Vector] | None
+    mask: Mask
 
     def value(self, weights: Vector) -> float:
         """See `Statistic.value`."""
@@ -85,7 +91,8 @@ class FunctionOfTotals:
 
     def within(self, mask: Mask) -> FunctionOfTotals:
         """See `Statistic.within`."""
-        return replace(self, columns=np.where(mask[:, None], self.columns, 0.0))
+        kept = np.where(mask[:, None], self.columns, 0.0)
+        return replace(self, columns=kept, mask=self.mask & mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +141,7 @@ class Quantile:
     def share_below(self, quantile: float) -> FunctionOfTotals:
         """The share of weight up to a value: what Woodruff's interval is made of."""
         below = (self.variable <= quantile) & self.mask
-        return _ratio_of(below.astype(np.float64), self.mask.astype(np.float64))
+        return _ratio_of(below.astype(np.float64), self.mask.astype(np.float64), self.mask)
 
     def within(self, mask: Mask) -> Quantile:
         """See `Statistic.within`."""
@@ -276,8 +283,8 @@ def total(variable: Variable, *, where: str | None = None, name: str | None = No
         'total(income, age >= 65)'
     """
 
-    def build(numbers: list[Vector], _mask: Mask) -> Statistic:
-        return FunctionOfTotals(numbers[0][:, None], lambda t: float(t[0]), np.ones_like)
+    def build(numbers: list[Vector], mask: Mask) -> Statistic:
+        return FunctionOfTotals(numbers[0][:, None], lambda t: float(t[0]), np.ones_like, mask)
 
     return Estimand(_named(name, "total", (variable,), where), "total", (variable,), where, build)
 
@@ -291,7 +298,7 @@ def mean(variable: Variable, *, where: str | None = None, name: str | None = Non
     """The mean of a variable; of a truth value, the share for which it holds. See `total`."""
 
     def build(numbers: list[Vector], mask: Mask) -> Statistic:
-        return _ratio_of(numbers[0], mask.astype(np.float64))
+        return _ratio_of(numbers[0], mask.astype(np.float64), mask)
 
     return Estimand(_named(name, "mean", (variable,), where), "mean", (variable,), where, build)
 
@@ -305,8 +312,8 @@ def ratio(
 ) -> Estimand:
     """The total of one variable over that of another; see `total`."""
 
-    def build(numbers: list[Vector], _mask: Mask) -> Statistic:
-        return _ratio_of(numbers[0], numbers[1])
+    def build(numbers: list[Vector], mask: Mask) -> Statistic:
+        return _ratio_of(numbers[0], numbers[1], mask)
 
     both = (numerator, denominator)
     return Estimand(_named(name, "ratio", both, where), "ratio", both, where, build)
@@ -380,7 +387,7 @@ def smooth(
 
     def build(numbers: list[Vector], mask: Mask) -> Statistic:
         kept = [np.where(mask, one, 0.0) for one in numbers]
-        return FunctionOfTotals(np.column_stack(kept), function, gradient)
+        return FunctionOfTotals(np.column_stack(kept), function, gradient, mask)
 
     return Estimand(name, "smooth", tuple(variables), where, build)
 
@@ -416,12 +423,12 @@ def own(
     return Estimand(name, "own", (), where, build)
 
 
-def _ratio_of(numerator: Vector, denominator: Vector) -> FunctionOfTotals:
+def _ratio_of(numerator: Vector, denominator: Vector, mask: Mask) -> FunctionOfTotals:
     def slopes(totals: Vector) -> Vector:
         return np.array([1 / totals[1], -totals[0] / totals[1] ** 2])
 
     columns = np.column_stack([numerator, denominator])
-    return FunctionOfTotals(columns, lambda t: float(t[0] / t[1]), slopes)
+    return FunctionOfTotals(columns, lambda t: float(t[0] / t[1]), slopes, mask)
 
 
 def _named(name: str | None, kind: str, variables: tuple[Variable, ...], where: str | None) -> str:
