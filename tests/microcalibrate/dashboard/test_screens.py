@@ -135,7 +135,7 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
     over(dataset.run)
     page = opened(empty, "targets", dataset=dataset.id)
 
-    page.widget("text_area", f"paste_{dataset.id}").set_value("age,120\nw,7")
+    page.widget("text_area", "paste_0").set_value("age,120\nw,7")
     page.run()
     page.widget("button", "add_pasted").click()
     page.run()
@@ -148,7 +148,7 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
 def test_what_cannot_be_pasted_is_said_and_changes_nothing(opened, workspace, dataset):
     page = opened(workspace, "targets", dataset=dataset.id)
 
-    page.widget("text_area", f"paste_{dataset.id}").set_value("age,many")
+    page.widget("text_area", "paste_0").set_value("age,many")
     page.run()
     page.widget("button", "add_pasted").click()
     page.run()

@@ -134,6 +134,8 @@ def test_usage_is_not_reported_and_protection_is_on():
     assert options["server.enableCORS"] is True
     assert options["server.address"] == "127.0.0.1"
     assert options["server.maxUploadSize"] == 2048
+    # Streamlit's own CSV files of tables would not guard spreadsheets from formulas.
+    assert options["client.disableDataExport"] is True
     assert set(options["server.allowedHosts"]) == {"localhost", "127.0.0.1", "::1"}
 
 

@@ -73,6 +73,8 @@ class PageServer:
             "server.trustedUserHeaders": "{}",
             "server.baseUrlPath": "",
             "browser.gatherUsageStats": False,
+            # Its own CSV files of tables would not guard spreadsheets from formulas; ours do.
+            "client.disableDataExport": True,
             "server.maxUploadSize": MEGABYTES_A_FILE,
         }
         calm = {

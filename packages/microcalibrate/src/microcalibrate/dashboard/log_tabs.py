@@ -46,7 +46,10 @@ def targets(log: CalibrationLog) -> None:
         epoch = st.select_slider(
             "Epoch", epochs, value=epochs[-1], key="epoch", bind="query-params"
         )
-    browse(log.at(epoch), ORDERS, _columns(), key="log_targets")
+    state = log.at(epoch)
+    if not log.excluded:
+        state = state.drop(columns="excluded")
+    browse(state, ORDERS, _columns(), key="log_targets")
 
 
 def one_target(log: CalibrationLog) -> None:
@@ -145,11 +148,11 @@ ORDERS: dict[str, Order] = {
 def _columns() -> dict[str, object]:
     config = st.column_config
     return {
-        "name": config.TextColumn("target", width=300),
-        "target": config.NumberColumn("wanted", format="compact", width=100),
-        "estimate": config.NumberColumn("estimate", format="compact", width=100),
-        "error": config.NumberColumn("error", format="compact", width=100),
-        "relative_error": config.NumberColumn("relative error", format="percent", width=120),
-        "achievable": config.CheckboxColumn("achievable", width=100),
-        "excluded": config.CheckboxColumn("not calibrated to", width=130),
+        "name": config.TextColumn("target", width=260),
+        "target": config.NumberColumn("wanted", format="localized", width=150),
+        "estimate": config.NumberColumn("estimate", format="localized", width=155),
+        "relative_error": config.NumberColumn("relative error", format="percent", width=115),
+        "error": config.NumberColumn("error", format="localized", width=150),
+        "achievable": config.CheckboxColumn("achievable", width=95),
+        "excluded": config.CheckboxColumn("not calibrated to", width=125),
     }

@@ -104,13 +104,13 @@ ORDERS: dict[str, Order] = {
 def _columns() -> dict[str, object]:
     config = st.column_config
     return {
-        "name": config.TextColumn("target", width=260),
-        "target": config.NumberColumn("wanted", format="compact", width=85),
-        "initial": config.NumberColumn("before", format="compact", width=85),
-        "final": config.NumberColumn("after", format="compact", width=85),
-        "initial_error": config.NumberColumn("error before", format="percent", width=105),
+        "name": config.TextColumn("target", width=230),
+        "target": config.NumberColumn("wanted", format="localized", width=150),
+        "final": config.NumberColumn("after", format="localized", width=155),
         "error": config.NumberColumn("error after", format="percent", width=100),
-        "price": config.NumberColumn("price", format="scientific", width=95),
+        "price": config.NumberColumn("price", format="scientific", width=90),
+        "initial": config.NumberColumn("before", format="localized", width=155),
+        "initial_error": config.NumberColumn("error before", format="percent", width=105),
         "tolerance": config.NumberColumn("tolerance", format="percent", width=90),
-        "family": config.TextColumn("family", width=140),
+        "family": config.TextColumn("family", width=150),
     }

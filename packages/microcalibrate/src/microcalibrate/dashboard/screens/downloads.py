@@ -29,10 +29,10 @@ MEANINGS = {
     "log.csv": "every target at every step, in the form that other viewers of logs read",
     "log.csv.meta.json": "what the log does not say: settings, seed, versions",
     "targets.csv": "targets with their estimates, errors and prices",
+    "targets.parquet": "the same in another format",
     "steps.csv": "each step of the solver",
     "config.json": "every option of the run",
     "result.json": "how it ended, and all numbers that are in no table",
-    "targets.parquet": "the same, with every number in full",
     "inclusion_probabilities.parquet": "chance of each record to be kept",
     "report.html": "one page with everything, which needs no network",
 }

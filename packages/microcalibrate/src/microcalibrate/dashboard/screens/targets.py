@@ -94,7 +94,8 @@ def _take_in(context: Context, dataset: Dataset, grid: pd.DataFrame) -> None:
     with paste:
         text = st.text_area(
             "Targets, a line for each: name and target, or with heads in the first line",
-            key=f"paste_{dataset.id}",
+            # A new key for each round: what was taken in is gone from the field.
+            key=f"paste_{st.session_state[f'grid_round_{dataset.id}']}",
             placeholder="population,331000000\nsnap,94000000000",
             height=140,
         )
