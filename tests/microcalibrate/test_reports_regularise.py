@@ -110,7 +110,8 @@ def test_every_round_and_offender_is_told(result: RegulariseResult) -> None:
     reader = Reader(regularise_page.render(result))
 
     rounds = reader.table("Round")
-    assert [row[1] for row in rounds] == [
+    assert rounds[0][:2] == ["Round 0", "recalibration alone"]
+    assert [row[1] for row in rounds[1:]] == [
         "✓ kept" if accepted else "✗ undone" for accepted in result.rounds.accepted
     ]
     spread = {row[0] for row in reader.table("Record")} - {"Record"}
@@ -121,6 +122,19 @@ def test_every_round_and_offender_is_told(result: RegulariseResult) -> None:
             result.targets.after_error.abs().sort_values(ascending=False, kind="stable").index
         ].name
     ]
+
+
+def test_rounds_are_drawn_from_recalibration_alone_on(result: RegulariseResult) -> None:
+    """The survey as it came, round 0, and every round, in each of the lines."""
+    figure = result.plot_rounds()
+    flagged = next(line for line in figure.data if line.name == "flagged records")
+    history = result.history
+
+    assert history["round"].tolist() == list(range(len(result.rounds) + 1))
+    assert list(flagged.y) == [result.n_flagged[0], *history["n_flagged_after"]]
+    assert all(len(line.y) == len(history) + 1 for line in figure.data)
+    assert list(figure.layout.xaxis.ticktext[:2]) == ["as it came", "0"]
+    assert "recalibration alone" in flagged.text[1]
 
 
 def test_a_run_that_changed_nothing_says_so(result: RegulariseResult) -> None:

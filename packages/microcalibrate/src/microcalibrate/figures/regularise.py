@@ -41,6 +41,8 @@ LEAST_RATIO = 0.05
 def rounds(result: RegulariseResult) -> Figure:
     """Largest share by record and by origin, flagged records and Kish size after each round.
 
+    Round 0 is recalibration alone, without any generated record: what the rounds begin with.
+
     Args:
         result: What regularising gave.
 
@@ -50,7 +52,8 @@ def rounds(result: RegulariseResult) -> Figure:
     Raises:
         MissingExtra: If Plotly is not installed.
     """
-    table, first = result.rounds, result.before.summary_figures
+    table, first = result.history, result.before.summary_figures
+    numbers = table["round"].astype(int).tolist()
     steps = np.arange(len(table) + 1)
     figure = blank_figure(
         "Rounds",
@@ -61,8 +64,10 @@ def rounds(result: RegulariseResult) -> Figure:
     )
 
     def line(row: int, values: Any, name: str, colour: str, symbol: str, shown: Any) -> None:
-        kept = [True, *table["accepted"].tolist()]
-        reasons = ["as it came", *map(_outcome, table.to_dict("records"))]
+        # Rounds begin with the recalibrated weights, whatever these cost.
+        kept = [True, *(table["accepted"] | (table["round"] == 0)).tolist()]
+        reasons = ["", *map(_outcome, table.to_dict("records"))]
+        titles = ["as it came", *(f"round {number}" for number in numbers)]
         figure.add_scatter(
             x=steps,
             y=values,
@@ -75,8 +80,8 @@ def rounds(result: RegulariseResult) -> Figure:
             },
             name=name,
             text=[
-                f"round {step}: {name} {shown(value)}<br>{reason}"
-                for step, value, reason in zip(steps, values, reasons, strict=True)
+                f"{title}: {name} {shown(value)}<br>{reason}"
+                for title, value, reason in zip(titles, values, reasons, strict=True)
             ],
             hoverinfo="text",
             row=row,
@@ -84,9 +89,8 @@ def rounds(result: RegulariseResult) -> Figure:
         )
 
     by_record = np.r_[first["largest_share"], table["largest_share"]]
-    lineage = np.where(
-        table["accepted"], table["lineage_share_after"], table["lineage_share_before"]
-    )
+    is_kept = table["accepted"] | (table["round"] == 0)
+    lineage = np.where(is_kept, table["lineage_share_after"], table["lineage_share_before"])
     by_origin = np.r_[first["largest_lineage_share"], lineage]
     line(1, by_record, "share by record", AFTER, "diamond", percent)
     line(1, by_origin, "share by origin", BEFORE, "circle", percent)
@@ -103,8 +107,11 @@ def rounds(result: RegulariseResult) -> Figure:
         figure.layout.annotations[row - 1].y = domain[1] + 0.01
     figure.update_layout(legend={"y": 1.0})
     figure.update_yaxes(tickformat=".0%", row=1, col=1)
-    figure.update_xaxes(dtick=max(1, math.ceil(len(table) / 12)))
-    figure.update_xaxes(title="round (0: the survey as it came)", row=3, col=1)
+    every = max(1, math.ceil(len(table) / 12))
+    places = [0, *range(1, len(steps), every)]
+    labels = ["as it came", *(str(number) for number in numbers[::every])]
+    figure.update_xaxes(tickvals=places, ticktext=labels)
+    figure.update_xaxes(title="round (0: recalibration alone)", row=3, col=1)
     return figure
 
 
@@ -329,6 +336,9 @@ def _range(units: Any, former: Any) -> tuple[float, float]:
 
 
 def _outcome(row: Any) -> str:
+    if not row["round"]:
+        told = "recalibration alone"
+        return told + (f": {escaped_lines(row['reason'])}" if row["reason"] else "")
     what = f"{row['n_spawned']:,} spread over {row['n_offspring']:,}"
     return (
         f"{what}, kept"

@@ -46,9 +46,9 @@ ABOUT_SIDES = (
     "together: they are the ones that copies cannot improve."
 )
 ABOUT_ROUNDS = (
-    "A round is kept only if the targets, the targets held out and the shares of the origins are "
-    "no worse than allowed, and the shares of its records fall. Otherwise all of it is undone. "
-    "Errors are root mean squares, relative to the scales of the targets."
+    "Round 0 recalibrates without any generated record: others are compared with it, and kept only "
+    "if the targets, those held out and the shares of the origins are no worse than allowed, and "
+    "the shares of its records fall. Errors are root mean squares, relative to the targets’ scales."
 )
 ABOUT_TARGETS = (
     "Errors are relative to the scale of a target: its absolute value, unless that is zero or "
@@ -248,15 +248,15 @@ def _influence(result: RegulariseResult) -> list[Part]:
 
 
 def _rounds(result: RegulariseResult) -> list[Part]:
-    table = result.rounds
-    if not len(table):
+    table = result.history
+    if not len(result.rounds):
         return [Paragraph("There was no round.")]
     rows = [
         [
             f"Round {row['round']}",
-            "✓ kept" if row["accepted"] else "✗ undone",
+            _kept(row),
             row["reason"] or "",
-            f"{row['n_spawned']:,} over {row['n_offspring']:,}",
+            f"{row['n_spawned']:,} over {row['n_offspring']:,}" if row["round"] else "none",
             f"{row['n_flagged_before']:,} → {row['n_flagged_after']:,}",
             _arrow(row, "batch_share", percent),
             _arrow(row, "lineage_share", percent),
@@ -282,6 +282,10 @@ def _rounds(result: RegulariseResult) -> list[Part]:
         *_more(len(table) - len(rows), "rounds"),
         Paragraph(ABOUT_ROUNDS, is_note=True),
     ]
+
+
+def _kept(row: Mapping[Any, Any]) -> str:
+    return ("✓ kept" if row["accepted"] else "✗ undone") if row["round"] else "recalibration alone"
 
 
 def _targets(targets: pd.DataFrame) -> list[Part]:
