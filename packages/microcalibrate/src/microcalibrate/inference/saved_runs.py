@@ -1,0 +1,115 @@
+"""A saved run made again: its folder keeps weights and options, and not the estimate matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microcalibrate.calibration import Calibration
+from microcalibrate.errors import InvalidOption, InvalidProblem
+from microcalibrate.result import CalibrationResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OPTIONS = (
+    "l0_lambda",
+    "target_records",
+    "kappa",
+    "min_weight_ratio",
+    "max_weight_ratio",
+    "min_weight",
+    "max_weight",
+    "distance",
+    "loss",
+    "closeness",
+    "refit_closeness",
+    "selection",
+    "temperature",
+    "seed",
+    "device",
+)
+# Made again on the same machine the weights are the same to the last bits; this is room for others.
+SAME_WEIGHTS = 1e-4
+
+
+def calibration_of_run(
+    folder: str | Path, data: pd.DataFrame, targets: Any, *, progress: bool | None = None
+) -> Calibration:
+    """The calibration of a saved run, made again from its data.
+
+    Args:
+        folder: What `CalibrationResult.save` wrote.
+        data: The records that were calibrated, one row each, in their order.
+        targets: The table of targets that was calibrated to, as it was declared; or the estimate
+            matrix itself, shape `(n_records, n_targets)`.
+        progress: Whether to show a bar; None shows it on a terminal.
+
+    Returns:
+        The calibration, with the weights of the run.
+
+    Raises:
+        InvalidOption: If the run has options that its folder does not keep.
+        InvalidProblem: If data and targets are not those of the run.
+    """
+    result = CalibrationResult.load(folder)
+    settings = result.settings
+    lost = [name for name in OPTIONS if settings.get(name) == "per record"]
+    lost += ["heteroscedasticity"] if settings.get("heteroscedasticity") else []
+    lost += ["frozen"] if settings.get("n_frozen") else []
+    lost += ["cluster"] if settings.get("n_clusters") else []
+    if lost:
+        raise InvalidOption(
+            f"{folder} was run with {lost[0]} given per record, which its folder does not keep. "
+            "Calibrate again in Python, and hand the Calibration to microcalibrate.estimate."
+        )
+    n_records = len(result.weights)
+    if len(data) != n_records:
+        raise InvalidProblem(
+            f"the data have {len(data)} rows, and the run in {folder} has {n_records} records."
+        )
+    table = result.targets
+    options = {
+        name: -np.inf if settings[name] == "-inf" else settings[name]
+        for name in OPTIONS
+        if settings.get(name) is not None
+    }
+    made = Calibration(
+        result.design_weights,
+        table["target"].to_numpy(),
+        _matrix(data, targets, result),
+        target_names=table["name"].tolist(),
+        tolerances=table["tolerance"].to_numpy(),
+        importances=table["importance"].where(table["tolerance"].isna(), 1.0).to_numpy(),
+        scales=table["scale"].to_numpy(),
+        **options,
+    )
+    weights = made.calibrate(int(settings["max_iter"]), progress=progress)
+    apart = float(np.abs(weights - result.weights).max())
+    if apart > SAME_WEIGHTS * float(np.abs(result.weights).max()):
+        raise InvalidProblem(
+            f"these data and targets do not give the weights in {folder}: they differ by up to "
+            f"{apart:.3g}. Hand over the data and targets of the run, or run it again with these."
+        )
+    return made
+
+
+def _matrix(data: pd.DataFrame, targets: Any, result: CalibrationResult) -> Any:
+    """The estimate matrix, with a column for each target of the run."""
+    if not (hasattr(targets, "columns") and "name" in targets.columns):
+        return targets
+    from microcalibrate.targets import build_targets
+
+    built = build_targets(data, targets, initial_weights=result.design_weights)
+    wanted = result.targets["name"].tolist()
+    place = {name: column for column, name in enumerate(built.names)}
+    missing = [name for name in wanted if name not in place]
+    if missing or len(place) != len(wanted):
+        what = f'"{missing[0]}"' if missing else "fewer targets"
+        raise InvalidProblem(
+            f"the run is calibrated to {what}, and the table of targets says otherwise. Hand over "
+            "the table that was calibrated to."
+        )
+    return built.matrix[:, [place[name] for name in wanted]]
