@@ -20,6 +20,7 @@ from microcalibrate.figures.plotting import (
     broken_line,
     escaped_lines,
     log_percent_axis,
+    log_ticks,
     named_axis,
     percent,
     power_of_ten,
@@ -279,13 +280,11 @@ def weights(result: CalibrationResult) -> Figure:
             title="records", range=[0, top * 1.6], tickformat=",d", nticks=5, row=row, col=1
         )
     figure.update_layout(showlegend=False)
-    decades = 10.0 ** np.arange(math.floor(edges[0]), math.ceil(edges[-1]) + 1)
     figure.update_xaxes(
         title="weight (persons or households per record, log scale)",
         type="log",
         range=[edges[0], edges[-1] + 0.12 * (edges[-1] - edges[0])],
-        tickvals=decades,
-        ticktext=[amount(tick) for tick in decades],
+        **log_ticks(10.0 ** edges[0], 10.0 ** edges[-1]),
     )
     return figure
 

@@ -112,7 +112,7 @@ def estimate_bars(state: pd.DataFrame, page: int = 0, when: str = "") -> Figure:
         f"{page * A_PAGE + 1:,} to {page * A_PAGE + len(shown):,} of {len(state):,}."
         + (f" {cut} bars go on beyond the edge." if cut else ""),
         height=170 + sum(16 + 17 * (1 + label.count("<br>")) for label in labels),
-        columns=(0.6, 0.4),
+        columns=(0.5, 0.5),
     )
     texts = [
         f"{amount(value)} of {amount(goal)} ({relative(miss, goal, signed=True)})"

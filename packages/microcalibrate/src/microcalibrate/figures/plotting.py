@@ -122,6 +122,22 @@ def log_percent_axis(largest: float, smallest: float = LEAST_ERROR) -> dict[str,
     return {"type": "log", "range": [low - 0.1, high], "tickvals": ticks, "ticktext": text}
 
 
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks of a log axis from `low` to `high`: powers of ten, or 1, 2 and 5 of few of them.
+
+    Examples:
+        >>> log_ticks(4.0, 30.0)["ticktext"], log_ticks(1.0, 1e4)["ticktext"]
+        (['2', '5', '10', '20', '50'], ['1', '10', '100', '1,000', '10,000'])
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    ticks = 10.0 ** np.arange(first, last + 1)
+    if len(ticks) < 4:
+        ticks = np.outer(ticks, [1.0, 2.0, 5.0]).ravel()
+        ticks = ticks[np.searchsorted(ticks, low) - 1 if low > ticks[0] else 0 :]
+        ticks = ticks[: np.searchsorted(ticks, high) + 1]
+    return {"tickvals": ticks, "ticktext": [amount(tick) for tick in ticks]}
+
+
 def broken_line(starts: Any, ends: Any) -> Vector:
     """Coordinates of separate lines in one trace: each a start, an end and a gap."""
     starts = np.asarray(starts, dtype=np.float64)

@@ -19,6 +19,7 @@ from microcalibrate.figures.plotting import (
     amount,
     blank_figure,
     escaped_lines,
+    log_ticks,
     named_axis,
     percent,
 )
@@ -126,13 +127,11 @@ def weights(
         figure.update_yaxes(
             title="records", range=[0, top * 1.9], tickformat=",d", nticks=5, row=row, col=1
         )
-    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     room = math.log10(high) + 0.15 * max(math.log10(high / low), 0.1)
     figure.update_xaxes(
         type="log",
         range=[math.log10(low) - 0.05, room],
-        tickvals=decades,
-        ticktext=[amount(tick) for tick in decades],
+        **log_ticks(low, high),
         row=1,
         col=1,
     )
