@@ -109,7 +109,7 @@ def test_hostile_names_are_text(page: str) -> None:
 def test_figures_are_those_of_the_result(page: str, result: CalibrationResult) -> None:
     drawn = Reader(page).figures()
 
-    assert list(drawn) == ["fit", "estimates", "worst", "weights", "history"]
+    assert list(drawn) == ["fit", "estimates", "worst", "weights", "course", "history"]
     assert drawn["history"] == json.loads(result.plot_history().to_json())
 
 

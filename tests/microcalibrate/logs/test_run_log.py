@@ -264,3 +264,24 @@ def test_the_facts_agree_with_the_published_schema(tmp_path: Path, options: Any)
     facts = json.loads((run / "log.csv.meta.json").read_text(encoding="utf-8"))
 
     jsonschema.Draft202012Validator(json.loads(schema.read_text("utf-8"))).validate(facts)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"tolerances": None, "target_records": 60},
+        {"tolerances": None, "min_weight_ratio": 1.0, "max_weight_ratio": 1.0},
+    ],
+    ids=["banded", "refit", "nothing to decide"],
+)
+def test_the_log_of_a_result_is_that_of_its_folder(tmp_path: Path, options: Any) -> None:
+    result = calibrated(**options)
+
+    log, saved = result.log(), read_log(result.save(tmp_path / "run"))
+
+    assert_frame_equal(log.table, saved.table, check_exact=True)
+    assert_frame_equal(log.curve, saved.curve, check_exact=True)
+    assert_frame_equal(log.final, saved.final, check_exact=True)
+    for name in ("dialect", "loss_kind", "excluded", "target_names"):
+        assert getattr(log, name) == getattr(saved, name)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from microcalibrate.logs import CalibrationLog
+
 Vector = NDArray[np.float64]
 
 FORMAT = "microcalibrate.result/2"
@@ -143,6 +145,12 @@ class CalibrationResult:
         return pd.DataFrame(
             {"id": self.record_ids, "design_weight": self.design_weights, "weight": self.weights}
         )
+
+    def log(self) -> CalibrationLog:
+        """The course of every target, as `logs.read_log` reads it from the saved run."""
+        from microcalibrate.logs.runs import log_of_run
+
+        return log_of_run(self.target_history, self.history, self.targets)
 
     def save(self, folder: str | Path) -> Path:
         """Write the result into a folder of files that other tools read.

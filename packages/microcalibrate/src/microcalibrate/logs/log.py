@@ -226,3 +226,20 @@ class CalibrationLog:
             )
             for epoch in self.epochs
         ]
+
+
+def with_errors(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of targets and estimates with their errors.
+
+    Args:
+        table: With `target` and `estimate`.
+
+    Returns:
+        It with `error` (estimate minus target), `abs_error`, and `rel_abs_error`, NaN where the
+        target is 0.
+    """
+    target = table.target.to_numpy()
+    error = table.estimate.to_numpy() - target
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(target != 0, np.abs(error) / np.abs(target), np.nan)
+    return table.assign(error=error, abs_error=np.abs(error), rel_abs_error=relative)

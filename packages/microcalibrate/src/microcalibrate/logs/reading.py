@@ -13,7 +13,7 @@ from microcalibrate.atomic import PathLike
 from microcalibrate.errors import NotALog, UnreadableFile
 from microcalibrate.logs.columns import Dialect, dialect_of, unguarded
 from microcalibrate.logs.facts import check_rows, read_facts
-from microcalibrate.logs.log import CalibrationLog
+from microcalibrate.logs.log import CalibrationLog, with_errors
 from microcalibrate.logs.oddities import note_columns, note_errors, note_gaps
 from microcalibrate.logs.parsing import header_of, not_a_log, numbers_of, parsed_columns
 
@@ -57,6 +57,8 @@ def read_log(path: PathLike) -> CalibrationLog:
         >>> read_log(file).final[["name", "rel_abs_error"]].values.tolist()
         [['people, all', 0.25]]
     """
+    import pandas as pd
+
     file = _log_file(Path(path))
     header = header_of(file)
     dialect = dialect_of(header)
@@ -72,7 +74,10 @@ def read_log(path: PathLike) -> CalibrationLog:
     table = _table(file, columns, dialect, notes)
     names = table.target_name.cat.categories
     if facts:
-        table["target_name"] = table.target_name.cat.rename_categories(list(map(unguarded, names)))
+        plain = pd.Index([unguarded(name) for name in names], dtype="object")
+        table["target_name"] = pd.Categorical.from_codes(
+            table.target_name.cat.codes, categories=plain
+        )
     note_columns(header, notes)
     note_errors(columns, table, dialect, notes)
     note_gaps(file, table, notes)
@@ -118,21 +123,17 @@ def _table(
     n_rows = len(columns["estimate"])
     target, estimate = numbers_of(columns[dialect.target]), numbers_of(columns["estimate"])
     epoch = _epochs(file, columns, n_rows)
-    error = estimate - target
-    with np.errstate(divide="ignore", invalid="ignore"):
-        relative = np.where(target != 0, np.abs(error) / np.abs(target), np.nan)
-    table = pd.DataFrame(
-        {
-            "epoch": epoch,
-            "target_name": _names(columns, dialect, epoch, notes),
-            "target": target,
-            "estimate": estimate,
-            "error": error,
-            "abs_error": np.abs(error),
-            "rel_abs_error": relative,
-            "loss": numbers_of(columns["loss"]) if "loss" in columns else np.full(n_rows, np.nan),
-        }
-    )
+    loss = numbers_of(columns["loss"]) if "loss" in columns else np.full(n_rows, np.nan)
+    table = with_errors(
+        pd.DataFrame(
+            {
+                "epoch": epoch,
+                "target_name": _names(columns, dialect, epoch, notes),
+                "target": target,
+                "estimate": estimate,
+            }
+        )
+    ).assign(loss=loss)
     if "achievable" in columns:
         words = columns["achievable"].to_pandas().astype("object")
         truth = {"true": True, "1": True, "false": False, "0": False}

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from microcalibrate.arrays import Vector
 from microcalibrate.errors import UnreadableFile
 from microcalibrate.logs.columns import DIALECTS
 from microcalibrate.logs.facts import check_rows, read_facts
 from microcalibrate.logs.history import INDEX, phases_of
+from microcalibrate.logs.log import CalibrationLog, with_errors
 from microcalibrate.logs.parsing import header_of, numbers_of, parsed_columns
 from microcalibrate.logs.writing import write_log
 
@@ -38,22 +41,44 @@ def write_run_log(
         targets: With `name`, `target`, `tolerance` and `importance`.
         facts: What else the file beside the log says.
     """
-    # A phase that takes no step has a state all the same, and no loss.
-    known = dict(zip(zip(steps.phase, steps.step, strict=True), steps.loss, strict=True))
-    losses = [known.get((phase, step), np.nan) for _, phase, step in history.index]
-    left_out = targets.tolerance.isna() & (targets.importance == 0)
     write_log(
         folder / LOG_NAME,
-        epochs=history.index.get_level_values("epoch").to_numpy(dtype=np.int64),
-        losses=losses,
+        epochs=_epochs(history),
+        losses=_losses(history, steps),
         target_names=list(targets.name),
         targets=targets.target.to_numpy(),
         estimates=history.to_numpy(),
         facts={
             **facts,
-            "excluded": list(targets.name[left_out]),
+            "excluded": _left_out(targets),
             "phases": phases_of(history, steps),
         },
+    )
+
+
+def log_of_run(history: pd.DataFrame, steps: pd.DataFrame, targets: pd.DataFrame) -> CalibrationLog:
+    """The log of a run that need not have been saved; arguments are those of `write_run_log`."""
+    import pandas as pd
+
+    n_epochs, n_targets = history.shape
+    codes = np.tile(np.arange(n_targets), n_epochs)
+    table = pd.DataFrame(
+        {
+            "epoch": np.repeat(_epochs(history), n_targets),
+            "target_name": pd.Categorical.from_codes(
+                codes, categories=pd.Index(list(targets.name), dtype="object")
+            ),
+            "target": np.tile(targets.target.to_numpy(), n_epochs),
+            "estimate": history.to_numpy().ravel(),
+        }
+    )
+    return CalibrationLog(
+        name="run",
+        dialect="A",
+        table=with_errors(table).assign(loss=np.repeat(_losses(history, steps), n_targets)),
+        loss_kind="run" if len(steps) else "none",
+        excluded=tuple(_left_out(targets)),
+        facts={"phases": phases_of(history, steps)},
     )
 
 
@@ -99,3 +124,22 @@ def read_run_history(folder: Path, names: Sequence[str]) -> pd.DataFrame:
         index=pd.MultiIndex.from_tuples(index, names=INDEX),
         columns=pd.Index(list(names), dtype="object"),
     )
+
+
+def _epochs(history: pd.DataFrame) -> NDArray[np.int64]:
+    return history.index.get_level_values("epoch").to_numpy(dtype=np.int64)
+
+
+def _losses(history: pd.DataFrame, steps: pd.DataFrame) -> Vector:
+    """The loss at each epoch; a phase that takes no step has a state all the same, and no loss."""
+    known = (
+        dict(zip(zip(steps.phase, steps.step, strict=True), steps.loss, strict=True))
+        if len(steps)
+        else {}
+    )
+    return np.array([known.get((phase, step), np.nan) for _, phase, step in history.index])
+
+
+def _left_out(targets: pd.DataFrame) -> list[str]:
+    """Targets that were not calibrated to: soft ones without importance."""
+    return list(targets.name[targets.tolerance.isna() & (targets.importance == 0)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microcalibrate.figures import calibration as figures
+from microcalibrate.figures.log_course import loss_and_error
 from microcalibrate.figures.plotting import amount, percent, power_of_ten
 from microcalibrate.reports.page import (
     Columns,
@@ -91,6 +92,7 @@ def render(result: CalibrationResult) -> str:
             Section(
                 "How it was computed",
                 [
+                    Figure("course", loss_and_error(result.log().curve)),
                     Figure("history", figures.history(result)),
                     Columns(
                         [
