@@ -62,23 +62,22 @@ def test_members_of_a_cluster_get_one_weight_and_all_targets_hold(
 
 @pytest.mark.parametrize("tolerances", [None, 0, 0.01], ids=["soft", "exact", "band"])
 def test_households_as_records_give_the_same_weights(tolerances: Any) -> None:
-    """Lemaître and Dufour: sum the rows of a household, and calibrate its weight."""
+    """Sum the rows of a household, and calibrate its weight."""
     data, index = households(2)
-    persons = calibrated(data, cluster=index, tolerances=tolerances, max_weight_ratio=1.2)
     sums = np.zeros((40, data.matrix.shape[1]))
     np.add.at(sums, index, data.matrix)
     first = np.array([np.flatnonzero(index == household)[0] for household in range(40)])
     weights = data.weights[first]
-    # A household counts in the distance by all its members.
+    options: dict[str, Any] = {"tolerances": tolerances, "max_weight_ratio": 1.2}
+    persons = calibrated(data, cluster=index, **options)
+    # A household counts in the distance by all its members, or once where factors say so.
     size = np.bincount(index)
-    whole = calibrated(
-        Data(weights, data.targets, sums),
-        tolerances=tolerances,
-        max_weight_ratio=1.2,
-        heteroscedasticity=1 / size,
-    )
+    whole = calibrated(Data(weights, data.targets, sums), heteroscedasticity=1 / size, **options)
+    once = calibrated(data, cluster=index, heteroscedasticity=size[index], **options)
+    plain = calibrated(Data(weights, data.targets, sums), **options)
 
     assert_allclose(persons.weights[first], whole.weights, rtol=1e-6)
+    assert_allclose(once.weights[first], plain.weights, rtol=1e-6)
 
 
 def test_no_weights_that_are_equal_within_clusters_are_nearer() -> None:

@@ -171,6 +171,10 @@ SINH = Distance(
 # --- Logit ----------------------------------------------------------------------------------------
 
 
+# A ratio that comes this near to a limit rounds to it, where the slope would be infinite.
+LEAST_ROOM = 1e-200
+
+
 def logit(lower: Bound, upper: Bound) -> Distance:
     """Raking with limits of its own: ratios come near `lower` and `upper` and never reach them.
 
@@ -206,13 +210,18 @@ def logit(lower: Bound, upper: Bound) -> Distance:
     # Makes the curvature at 1 one, as that of every other distance is.
     speed = (high - low) / (down * up)
     centre = np.log(down / up)
+
+    def above(r: Vector) -> Vector:
+        return np.asarray(np.maximum(r - low, LEAST_ROOM))
+
+    def below(r: Vector) -> Vector:
+        return np.asarray(np.maximum(high - r, LEAST_ROOM))
+
     return Distance(
         name="logit",
-        value=lambda r: (
-            (xlogy(r - low, (r - low) / down) + xlogy(high - r, (high - r) / up)) / speed
-        ),
-        slope=lambda r: (np.log((r - low) / down) - np.log((high - r) / up)) / speed,
-        curvature=lambda r: down * up / ((r - low) * (high - r)),
+        value=lambda r: (xlogy(r - low, above(r) / down) + xlogy(high - r, below(r) / up)) / speed,
+        slope=lambda r: (np.log(above(r) / down) - np.log(below(r) / up)) / speed,
+        curvature=lambda r: down * up / (above(r) * below(r)),
         inverse_slope=lambda u: low + (high - low) * expit(speed * u + centre),
         lower=low,
         upper=high,
