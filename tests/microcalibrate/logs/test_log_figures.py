@@ -120,6 +120,19 @@ def test_bars_are_shares_of_their_targets_fifteen_a_page(log: CalibrationLog) ->
             log_errors.estimate_bars(log.final, page)  # type: ignore[arg-type]
 
 
+def test_names_of_many_lines_have_room(log: CalibrationLog) -> None:
+    state = log.final.iloc[[2, 39, 3]]
+
+    figure = log_errors.estimate_bars(state)
+
+    heights = np.asarray(figure.data[0].y, dtype=float)
+    lines = [label.count("<br>") + 1 for label in figure.layout.yaxis.ticktext]
+    assert lines[1] > 3
+    # Half of each of two neighbours lies between them.
+    assert_allclose(-np.diff(heights), 16 + 17 * np.convolve(lines, [0.5, 0.5], "valid"))
+    assert figure.layout.height - 170 == figure.layout.yaxis.range[1]
+
+
 def test_bars_beyond_the_edge_are_cut_and_said(log: CalibrationLog) -> None:
     state = log.final.iloc[1:3].assign(estimate=[50.0, 1e12])
 
@@ -186,6 +199,8 @@ def test_the_tree_adds_up(log: CalibrationLog) -> None:
         assert tree.text[group].startswith("13 targets, mean error")
     zero = list(tree.ids).index("/us/0/target 0")
     assert tree.text[zero] == "n/a (target 0)"
+    assert tree.marker.cmax == 0.2
+    assert target_tree(log.final.assign(rel_abs_error=0.11)).data[0].marker.cmax == 1.0
     with pytest.raises(InvalidOption, match="count"):
         target_tree(log.final, "weight")
 

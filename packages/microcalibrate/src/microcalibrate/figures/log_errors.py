@@ -97,8 +97,10 @@ def estimate_bars(state: pd.DataFrame, page: int = 0, when: str = "") -> Figure:
             f"targets, {A_PAGE} a page."
         )
     shown = state.iloc[page * A_PAGE : (page + 1) * A_PAGE]
-    heights = np.arange(len(shown), 0, -1.0)
     labels = [escaped_lines(name) for name in shown.name]
+    # In pixels: a name of several lines has a row that is as much higher.
+    rows = np.array([16.0 + 17.0 * (1 + label.count("<br>")) for label in labels])
+    heights = rows.sum() - rows.cumsum() + rows / 2
     target, estimate = shown.target.to_numpy(), shown.estimate.to_numpy()
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(np.isfinite(estimate) & (target != 0), estimate / target, np.nan)
@@ -122,7 +124,7 @@ def estimate_bars(state: pd.DataFrame, page: int = 0, when: str = "") -> Figure:
         x=np.clip(share, low, high),
         y=heights,
         orientation="h",
-        width=0.55,
+        width=18.0,
         marker={"color": AFTER, "line": {"color": INK, "width": 0.5}},
         hovertext=[
             f"{label}<br>estimate {text}" for label, text in zip(labels, texts, strict=True)
@@ -133,7 +135,7 @@ def estimate_bars(state: pd.DataFrame, page: int = 0, when: str = "") -> Figure:
     )
     figure.add_scatter(
         x=[1, 1],
-        y=[0.4, len(shown) + 0.6],
+        y=[0, rows.sum()],
         mode="lines",
         line={"color": INK, "width": 2},
         hoverinfo="skip",
@@ -151,7 +153,7 @@ def estimate_bars(state: pd.DataFrame, page: int = 0, when: str = "") -> Figure:
         row=1,
         col=2,
     )
-    span = [0.4, len(shown) + 0.6]
+    span = [0, rows.sum()]
     figure.update_layout(showlegend=False)
     figure.update_xaxes(
         title="estimate / target", range=[low, high], tickformat=".0%", row=1, col=1

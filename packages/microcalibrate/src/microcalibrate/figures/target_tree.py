@@ -25,8 +25,10 @@ SAID = {
     "error": "sum of the absolute relative errors, each capped at 100%",
     "loss": "sum of the squared relative errors, each capped at 100%",
 }
-WORST = 0.2
-"""Mean error at and above which a rectangle has the darkest shade of orange."""
+WORST = (0.2, 1.0)
+"""Mean error from which a rectangle is wholly orange: the first, unless all of them are far off."""
+FAR_OFF = 0.1
+"""Mean error of all targets from which they are."""
 ROOT = ""
 
 
@@ -90,12 +92,13 @@ def target_tree(state: pd.DataFrame, size: str = "count") -> Figure:
     while len(boxes) > MOST_BOXES and depth > 1:
         depth -= 1
         boxes = _boxes(paths, error, areas, depth)
+    worst = WORST[(boxes[ROOT].mean or 0.0) > FAR_OFF]
     n_left = max(len(boxes) - MOST_BOXES, 0)
     boxes = dict(list(boxes.items())[:MOST_BOXES])
     figure = blank_figure(
         "Targets by the parts of their names",
         f"Area: {SAID[size]}. Shade: mean absolute relative error, blue at 0%, orange from "
-        f"{WORST:.0%}. A click opens a group, a click on its title closes it."
+        f"{worst:.0%}. A click opens a group, a click on its title closes it."
         + (f" Shows {depth} of {whole} levels." if depth < whole else "")
         + (f" Not drawn: {n_left:,} more." if n_left else "")
         + (" There is nothing to draw: no target is off." if not areas.any() else ""),
@@ -111,7 +114,7 @@ def target_tree(state: pd.DataFrame, size: str = "count") -> Figure:
             "colors": [box.mean for box in boxes.values()],
             "colorscale": [[0, AFTER], [0.4, GRID], [1, BEFORE]],
             "cmin": 0,
-            "cmax": WORST,
+            "cmax": worst,
             "showscale": True,
             "colorbar": {"title": {"text": "mean error"}, "tickformat": ".0%", "thickness": 12},
             "line": {"color": PAPER, "width": 1},
