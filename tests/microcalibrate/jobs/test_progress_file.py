@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,6 +168,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     yield now
+
+
+def test_a_signal_after_the_end_does_not_change_how_it_ended(tmp_path: Path) -> None:
+    script = (
+        "import atexit, os, signal; from microcalibrate.cli import main; "
+        "atexit.register(os.kill, os.getpid(), signal.SIGTERM); main()"
+    )
+    words = ["--progress-file", str(tmp_path / "p.jsonl"), "schema", "--help"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_lines_are_few_and_the_last_of_an_activity_is_never_missing(

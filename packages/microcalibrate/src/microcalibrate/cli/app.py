@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +56,12 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    finally:
+        # All is written and said, and the exit code stands. A SIGTERM that comes while the
+        # interpreter packs up, which can take seconds, would only put its own code in the place.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _print_version(wanted: bool) -> None:
