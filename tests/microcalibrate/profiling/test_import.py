@@ -81,7 +81,11 @@ def test_counts_are_those_of_pandas_however_the_file_is_cut(
     assert table.loc["region", "n_missing"] == people["region"].isna().sum()
 
 
-def test_levels_are_exact_up_to_the_cap_and_said_to_be_more_above(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [60, 16_000_000])
+def test_levels_are_exact_up_to_the_cap_and_said_to_be_more_above(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_batches_module, "BLOCK", block)
     codes = np.repeat(np.arange(10), np.arange(10) + 1)
     write_table(pd.DataFrame({"code": codes, "x": np.arange(len(codes))}), tmp_path / "t.csv")
 
@@ -117,9 +121,10 @@ def test_the_type_of_a_column_is_that_of_all_its_cells(
 ) -> None:
     """A late text, a late fraction or a late long number is not too late."""
     monkeypatch.setattr(csv_batches_module, "BLOCK", 500)
-    lines = [f"{i},{i},{i},0{i % 7},true," for i in range(1_000)]
-    lines += ["x7,0.5,98765432109876543210,1,TRUE,"]
-    (tmp_path / "t.csv").write_text("late,half,long,fips,yes,none\n" + "\n".join(lines))
+    lines = ["0,0,0,1,true,,0.5"]
+    lines += [f"{i},{i},{i},0{i % 7},true,,{i}" for i in range(1, 1_000)]
+    lines += ["x7,0.5,98765432109876543210,1,TRUE,,7"]
+    (tmp_path / "t.csv").write_text("late,half,long,fips,yes,none,early\n" + "\n".join(lines))
 
     profile = import_data(tmp_path / "t.csv", tmp_path / "out")
     copy = read_table(tmp_path / "out" / "data.parquet")
@@ -132,6 +137,7 @@ def test_the_type_of_a_column_is_that_of_all_its_cells(
         "fips": "integer",
         "yes": "truth value",
         "none": "number",
+        "early": "number",
     }
     assert copy["long"].iloc[-1] == "98765432109876543210"
     said = "\n".join(profile.problems)

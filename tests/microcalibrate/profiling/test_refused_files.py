@@ -63,14 +63,15 @@ def test_a_record_longer_than_a_block_is_refused(
         import_data(tmp_path / "t.csv", tmp_path / "out")
 
 
+@pytest.mark.parametrize("chunk", range(5, 12))
 def test_a_character_that_two_pieces_share_is_whole_and_a_wrong_one_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pieces of 7 bytes cut the two bytes of é now and then."""
-    monkeypatch.setattr("microcalibrate.profiling.csv_text.CHUNK", 7)
-    good = "name,w\n" + "éé,1\n" * 20
+    """Small pieces cut the two bytes of é now and then."""
+    monkeypatch.setattr("microcalibrate.profiling.csv_text.CHUNK", chunk)
+    good = "name,w\n" + "éé𝄞,1\n" * 20
     (tmp_path / "good.csv").write_text(good, encoding="utf-8")
-    wrong = good.encode() + b"caf\xe9,1\n"
+    wrong = good.encode() + "𝄞".encode() + b"\xe9\n,1\n"
     (tmp_path / "wrong.csv").write_bytes(wrong)
 
     assert import_data(tmp_path / "good.csv", tmp_path / "out").n_rows == 20
