@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -267,9 +268,38 @@ def test_a_dataset_is_imported_again_in_another_encoding(workspace: Workspace) -
         workspace.import_again(dataset.id)
 
 
-def test_what_an_interrupted_deletion_left_is_removed_on_opening(workspace: Workspace) -> None:
-    left = workspace.folder / "datasets" / ".deleted-1"
-    left.mkdir()
-    (left / "data.parquet").write_bytes(b"records")
+def test_what_was_interrupted_is_removed_on_opening_but_not_what_is_under_way(
+    workspace: Workspace,
+) -> None:
+    kept = uploaded(workspace)
+    before = everything_in(workspace.folder)
+    token = "4f0e4c4e-5f2b-4a53-8a5c-0b0c9d5c3c11"
+    left = [f"uploads/.{token}.csv.part", f"uploads/{token}.csv", f"runs/.{token}/targets.csv"]
+    for name in left:
+        path = workspace.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"records")
+    deleted = workspace.folder / "datasets" / ".deleted-1"
+    deleted.mkdir()
+    (deleted / "data.parquet").write_bytes(b"records")
+
     Workspace(workspace.folder)
-    assert not left.exists()
+    assert everything_in(workspace.folder) == before | {*left, f"runs/.{token}"}
+    for name in [*left, f"runs/.{token}", f"uploads/{kept.id}.csv"]:
+        os.utime(workspace.folder / name, (0, 0))
+    Workspace(workspace.folder)
+    assert everything_in(workspace.folder) == before
+
+
+def test_an_upload_whose_import_cannot_be_submitted_is_not_kept(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = everything_in(workspace.folder)
+
+    def fails(*_: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(room, "launch", fails)
+    with pytest.raises(UnwritableFile, match="no more processes"):
+        workspace.add_upload("people.csv", [b"w\n1\n"])
+    assert everything_in(workspace.folder) == before

@@ -8,15 +8,19 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from microcalibrate.errors import UnknownRun
 from microcalibrate.jobs.facts import Facts, RunState, present
 from microcalibrate.jobs.locks import FileLock
 from microcalibrate.jobs.processes import ProcessMark, kill_tree, start_detached
-from microcalibrate.jobs.run import Run, is_id
+from microcalibrate.jobs.run import DELETED, Run, is_id
 from microcalibrate.jobs.waiting import LAUNCHED_NAME, RUNS, has_just_been_launched
 
+UPLOADS, DATASETS = "uploads", "datasets"
+# What is unfinished for longer will never be finished.
+SECONDS_OF_DOUBT = 6 * 3600.0
 SLOTS_VARIABLE = "MICROCALIBRATE_JOBS"
 SECONDS_FOR_AN_END = 2.0
 LOCK_NAME, SUPERVISOR_LOG = "supervisor.lock", "supervisor.log"
@@ -82,8 +86,21 @@ def _wait_for_end(mark: ProcessMark) -> None:
 
 
 def sweep(workspace: Path) -> None:
-    """Remove what deletions that were interrupted have left."""
-    for parent in workspace.iterdir():
-        if parent.is_dir():
-            for folder in parent.glob(".deleted-*"):
-                shutil.rmtree(folder, ignore_errors=True)
+    """Remove what interrupted deletions, submissions and uploads have left."""
+    deadline = time.time() - SECONDS_OF_DOUBT
+    for part in (UPLOADS, DATASETS, RUNS):
+        for path in (workspace / part).iterdir():
+            is_deleted = path.name.startswith(DELETED)
+            is_unfinished = path.name.startswith(".") or _is_upload_of_nothing(path)
+            with suppress(FileNotFoundError):  # Another process may be at the same.
+                if is_deleted or (is_unfinished and path.stat().st_mtime < deadline):
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+
+
+def _is_upload_of_nothing(path: Path) -> bool:
+    """Whether it is a file that came in, and of which no data set was made."""
+    dataset = path.parent.parent / DATASETS / path.name.partition(".")[0]
+    return path.parent.name == UPLOADS and not dataset.is_dir()

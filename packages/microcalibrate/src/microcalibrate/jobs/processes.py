@@ -52,8 +52,8 @@ class ProcessMark:
             if abs(process.create_time() - self.created) > SAME_START_SECONDS:
                 return None
             return None if process.status() == psutil.STATUS_ZOMBIE else process
-        except psutil.NoSuchProcess:
-            return None
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return None  # Those of other users are none of ours, whatever their pid.
 
     @property
     def is_alive(self) -> bool:

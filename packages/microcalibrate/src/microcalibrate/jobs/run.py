@@ -29,6 +29,7 @@ RUN_PLACEHOLDER = "{run}"
 """Stands for the run's own folder in its arguments."""
 
 LOG_BYTES = 256 * 1024
+DELETED = ".deleted-"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Run:
     name: str
     command: str
     arguments: tuple[str, ...]
-    details: Mapping[str, Any] = field(repr=False)
+    details: Mapping[str, Any] = field(repr=False, compare=False)
     created: datetime
     _created_ns: int = field(repr=False)
 
@@ -225,7 +226,7 @@ def delete_folder(folder: Path) -> None:
     Raises:
         UnwritableFile: If that is not possible.
     """
-    doomed = folder.with_name(f".deleted-{uuid4()}")
+    doomed = folder.with_name(f"{DELETED}{uuid4()}")
     try:
         for wait in (0.2, 1.0, None):
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 from microcalibrate.atomic import atomic_path
 from microcalibrate.errors import (
+    CalibrationError,
     InvalidOption,
     StillRunning,
     UnknownRun,
@@ -21,7 +23,15 @@ from microcalibrate.errors import (
 )
 from microcalibrate.jobs.dataset import ABOUT_NAME, Dataset
 from microcalibrate.jobs.facts import STATE_NAME, Facts
-from microcalibrate.jobs.mending import SLOTS_VARIABLE, launch, mend, run_folders, sweep
+from microcalibrate.jobs.mending import (
+    DATASETS,
+    SLOTS_VARIABLE,
+    UPLOADS,
+    launch,
+    mend,
+    run_folders,
+    sweep,
+)
 from microcalibrate.jobs.run import (
     CONFIG_NAME,
     LOG_NAME,
@@ -32,9 +42,8 @@ from microcalibrate.jobs.run import (
     is_id,
 )
 from microcalibrate.jobs.uploads import UPLOAD_LIMIT, Source, as_name, file_name, store, suffix_of
-from microcalibrate.jobs.waiting import QUEUE, RUNS, SLOTS
+from microcalibrate.jobs.waiting import QUEUE, RUNS, SLOTS, ticket_name
 
-UPLOADS, DATASETS = "uploads", "datasets"
 MARKER = ".microcalibrate-workspace"
 _COMMAND = re.compile(r"[a-z][a-z-]*")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -146,6 +155,9 @@ class Workspace:
             (self.folder / QUEUE / run.ticket).touch()
             launch(folder, self.n_slots)
         except OSError as error:
+            for part in (unfinished, folder):
+                shutil.rmtree(part, ignore_errors=True)
+            (self.folder / QUEUE / ticket_name(run_id, created_ns)).unlink(missing_ok=True)
             raise UnwritableFile(
                 f"no run can be made in {self.folder}: {error.strerror or error}. Make room, or "
                 "choose another workspace."
@@ -212,7 +224,13 @@ class Workspace:
         unfinished.mkdir()
         (unfinished / ABOUT_NAME).write_text(json.dumps(about, indent=1), encoding="utf-8")
         os.rename(unfinished, folder)
-        return self._import(Dataset.read(folder), encoding)
+        try:
+            return self._import(Dataset.read(folder), encoding)
+        except CalibrationError:
+            # Without an import there would be a data set that nobody can use.
+            delete_folder(folder)
+            upload.unlink(missing_ok=True)
+            raise
 
     def import_again(self, dataset_id: str, *, encoding: str | None = None) -> Dataset:
         """Import a data set once more from the file that was uploaded.
