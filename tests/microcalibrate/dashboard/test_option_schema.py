@@ -28,17 +28,19 @@ def test_every_option_of_the_command_is_in_the_form_or_filled_in_by_the_page():
 def test_a_new_option_shows_up_by_itself(monkeypatch):
     def invented(
         speed: Annotated[int, typer.Option(min=2, max=9, help="How fast. [as it can]")] = 3,
-        mood: Annotated[str | None, typer.Option(metavar="good|bad", help="How.")] = None,
+        mood: Annotated[str | None, typer.Option(metavar="good|bad", help="How; bad:2.")] = None,
+        home: Annotated[str | None, typer.Option(metavar="COLUMN", help="Where.")] = None,
         deep: Annotated[bool, typer.Option(help="Whether.")] = True,
     ) -> None: ...
 
     monkeypatch.setattr(option_schema, "_function", lambda _: invented)
 
-    speed, mood, deep = options_of("invented").values()
+    speed, mood, home, deep = options_of("invented").values()
 
     assert (speed.kind, speed.least, speed.greatest, speed.default) == (Kind.WHOLE, 2, 9, 3)
     assert (speed.flag, speed.help, speed.standard) == ("--speed", "How fast.", "as it can")
-    assert (mood.kind, mood.choices) == (Kind.CHOICE, ("good", "bad"))
+    assert (mood.kind, mood.choices, mood.is_open) == (Kind.CHOICE, ("good", "bad"), True)
+    assert (home.kind, home.is_open) == (Kind.COLUMN, False)
     assert deep.arguments(False) == ["--no-deep"]
     assert deep.arguments(True) == []
 

@@ -51,7 +51,12 @@ def test_the_copied_command_gives_the_same_bits(opened, workspace, dataset, redu
 
 
 @pytest.mark.parametrize(
-    "values", [{"records": 50}, {"tolerance": 0.02, "distance": "raking", "max_iter": 200}]
+    "values",
+    [
+        {"records": 50},
+        {"tolerance": 0.02, "distance": "raking", "max_iter": 200},
+        {"cluster": "state", "loss": "huber:0.1"},
+    ],
 )
 def test_the_copied_programme_gives_the_same_bits(
     workspace, dataset, tmp_path, values, over, submit

@@ -85,6 +85,17 @@ def test_an_upload_becomes_a_data_set(opened, empty):
     assert dataset.upload.read_bytes() == b"w,age\n1,2\n3,4\n"
 
 
+def test_a_file_of_another_kind_is_refused_with_a_reason_and_the_screen_stays(opened, empty):
+    page = opened(empty, "data")
+
+    page.tested.get("file_uploader")[0].set_value(("empty.csv", b"", "text/csv"))
+    page.tested.run()
+
+    assert "is empty" in page.words
+    assert "No data set yet" in page.words
+    assert empty.datasets() == []
+
+
 def test_a_file_that_cannot_be_read_is_shown_as_failed_with_its_reason(opened, empty, over):
     dataset = empty.add_upload("damaged.parquet", [b"no parquet at all"])
     over(dataset.run)
@@ -135,7 +146,7 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
     over(dataset.run)
     page = opened(empty, "targets", dataset=dataset.id)
 
-    page.widget("text_area", "paste_0").set_value("age,120\nw,7")
+    page.widget("text_area", f"paste_{dataset.id}_0").set_value("age,120\nw,7")
     page.run()
     page.widget("button", "add_pasted").click()
     page.run()
@@ -148,7 +159,7 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
 def test_what_cannot_be_pasted_is_said_and_changes_nothing(opened, workspace, dataset):
     page = opened(workspace, "targets", dataset=dataset.id)
 
-    page.widget("text_area", "paste_0").set_value("age,many")
+    page.widget("text_area", f"paste_{dataset.id}_0").set_value("age,many")
     page.run()
     page.widget("button", "add_pasted").click()
     page.run()
@@ -172,6 +183,17 @@ def test_a_preset_fills_the_fields_and_the_command_line(opened, workspace, datas
     assert "--tolerance 0" in command
     assert "--distance raking" in command
     assert "distance='raking'" in python
+
+
+def test_an_option_that_names_a_column_offers_those_of_the_data(opened, workspace, dataset):
+    page = opened(workspace, "settings", dataset=dataset.id)
+
+    page.widget("selectbox", "calibrate_cluster").set_value("state")
+    page.run()
+
+    command, python = (each.value for each in page.tested.code[:2])
+    assert "--cluster state" in command
+    assert "cluster=data['state']" in python
 
 
 def test_a_field_that_cannot_be_read_keeps_the_run_from_starting(opened, workspace, dataset):

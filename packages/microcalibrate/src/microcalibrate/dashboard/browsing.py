@@ -41,6 +41,7 @@ def browse(
     parts.table(
         shown[[name for name in columns if name in shown.columns]],
         key=key,
+        alt="Targets",
         column_config=dict(columns),
         height=520 if len(shown) > 13 else "auto",
     )

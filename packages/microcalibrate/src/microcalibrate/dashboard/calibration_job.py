@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from microcalibrate.dashboard.option_schema import Option, arguments
+from microcalibrate.dashboard.option_schema import Kind, Option, arguments
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.drafts import Roles
@@ -89,9 +89,9 @@ def python_program(
     lines.append(f"    weight={roles.weight!r},")
     if roles.id:
         lines.append(f"    record_ids=data[{roles.id!r}],")
-    lines += [
-        f"    {_ARGUMENTS.get(name, name)}={_literal(value)}," for name, value in given.items()
-    ]
+    for name, value in given.items():
+        literal = f"data[{value!r}]" if options[name].kind is Kind.COLUMN else _literal(value)
+        lines.append(f"    {_ARGUMENTS.get(name, name)}={literal},")
     lines += [
         ")",
         f"weights = calibration.calibrate({'' if max_iter is None else f'max_iter={max_iter}'})",

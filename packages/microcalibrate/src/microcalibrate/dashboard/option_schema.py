@@ -32,6 +32,7 @@ class Kind(Enum):
     WHOLE = "a whole number"
     SWITCH = "yes or no"
     CHOICE = "one of its choices"
+    COLUMN = "a column of the data"
     TEXT = "a text"
 
 
@@ -48,6 +49,7 @@ class Option:
         standard: What stands in where it is not given, in words.
         kind: What it takes.
         choices: Of a choice.
+        is_open: Whether a choice may be followed by more, as in `huber:0.1`.
         default: Value where it is not given; None where the library chooses.
         least: Smallest value of a number, or None.
         greatest: Greatest value of a number, or None.
@@ -61,6 +63,7 @@ class Option:
     standard: str
     kind: Kind
     choices: tuple[str, ...]
+    is_open: bool
     default: Any
     least: float | None
     greatest: float | None
@@ -117,8 +120,8 @@ def options_of(command: str) -> dict[str, Option]:
 
     Examples:
         >>> options = options_of("calibrate")
-        >>> options["distance"].choices, options["max_ratio"].standard
-        (('chi2', 'raking'), 'none')
+        >>> options["loss"].choices[:2], options["max_ratio"].standard
+        (('squared', 'absolute'), 'none')
     """
     function = _function(command)
     hints = typing.get_type_hints(function, include_extras=True)
@@ -173,6 +176,9 @@ def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Op
     if taken is str and information.metavar and _CHOICE.fullmatch(information.metavar):
         choices = information.metavar.split("|")
     kinds = {bool: Kind.SWITCH, int: Kind.WHOLE, float: Kind.NUMBER, str: Kind.TEXT}
+    kind = Kind.CHOICE if choices else kinds[taken]
+    if taken is str and information.metavar == "COLUMN":
+        kind = Kind.COLUMN
     return Option(
         name=name,
         flag=flag,
@@ -180,8 +186,9 @@ def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Op
         label=flag.removeprefix("--").replace("-", " ").capitalize(),
         help=_DEFAULT.sub("", words),
         standard=standard[1] if standard else ("" if default is None else str(default)),
-        kind=Kind.CHOICE if choices else kinds[taken],
+        kind=kind,
         choices=tuple(choices),
+        is_open=any(f"{choice}:" in words for choice in choices),
         default=default,
         least=information.min,
         greatest=information.max,

@@ -20,6 +20,7 @@ def fields(
     options: Mapping[str, Option],
     shown: Sequence[str],
     *,
+    columns: Sequence[str] = (),
     folded: str = "More options",
 ) -> dict[str, Any]:
     """Fields for options; those that are not named stand folded below the others.
@@ -28,6 +29,7 @@ def fields(
         prefix: Of the keys of the widgets, which are `{prefix}_{name}`.
         options: All of them.
         shown: Names of those that stand first, in their order.
+        columns: Of the data, for options that name one.
         folded: Heading of the others.
 
     Returns:
@@ -37,10 +39,10 @@ def fields(
     values: dict[str, Any] = {}
     first = [options[name] for name in shown if name in options]
     others = [option for name, option in options.items() if name not in shown]
-    _grid(prefix, first, values)
+    _grid(prefix, first, columns, values)
     if others:
         with st.expander(folded, key=f"{prefix}_more"):
-            _grid(prefix, others, values)
+            _grid(prefix, others, columns, values)
     return values
 
 
@@ -73,31 +75,39 @@ def command_line(words: Sequence[str]) -> str:
     return " \\\n  ".join(shlex.join(part) for part in broken if part)
 
 
-def _grid(prefix: str, options: Sequence[Option], values: dict[str, Any]) -> None:
+def _grid(
+    prefix: str, options: Sequence[Option], columns: Sequence[str], values: dict[str, Any]
+) -> None:
     for start in range(0, len(options), COLUMNS):
         places = st.columns(COLUMNS)
         for place, option in zip(places, options[start : start + COLUMNS], strict=False):
             with place:
-                _field(f"{prefix}_{option.name}", option, values)
+                _field(f"{prefix}_{option.name}", option, columns, values)
 
 
-def _field(key: str, option: Option, values: dict[str, Any]) -> None:
+def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, Any]) -> None:
     if key not in st.session_state:
         st.session_state[key] = _widget_value(option, None)
     if option.kind is Kind.SWITCH:
         values[option.name] = st.checkbox(
             option.label, key=key, help=option.help, persist_state="session"
         )
-    elif option.kind is Kind.CHOICE:
+    elif option.kind in (Kind.CHOICE, Kind.COLUMN):
+        listed = option.choices if option.kind is Kind.CHOICE else columns
+        standard = f"default: {option.standard}" if option.standard else "none"
+        if st.session_state[key] not in ("", *listed) and not option.is_open:
+            # Of a data set that was looked at before.
+            st.session_state[key] = ""
         chosen = st.selectbox(
             option.label,
-            ["", *option.choices],
-            format_func=lambda choice: choice or f"default: {option.standard}",
+            ["", *listed],
+            format_func=lambda choice: choice or standard,
+            accept_new_options=option.is_open,
             key=key,
             help=option.help,
             persist_state="session",
         )
-        values[option.name] = chosen or None
+        values[option.name] = None if chosen in ("", standard) else chosen
     else:
         written = st.text_input(
             option.label,
@@ -120,4 +130,4 @@ def _widget_value(option: Option, value: Any) -> Any:
         return bool(option.default) if value is None else bool(value)
     if value is None:
         return ""
-    return value if option.kind is Kind.CHOICE else f"{value}"
+    return f"{value}"

@@ -85,15 +85,16 @@ def sentences(each: Sequence[str]) -> None:
     show(Sentences(each))
 
 
-def table(frame: pd.DataFrame, key: str, **options: Any) -> Any:
+def table(frame: pd.DataFrame, key: str, alt: str, **options: Any) -> Any:
     """Show a table as plain text and numbers; whatever is in a cell, it stays what it is.
 
     Args:
         frame: What to show, without its index.
         key: Of the widget.
+        alt: What it is, for readers who do not see it.
         **options: Of `st.dataframe`.
     """
-    return st.dataframe(frame, key=key, hide_index=True, placeholder="", **options)
+    return st.dataframe(frame, key=key, alt=alt, hide_index=True, placeholder="", **options)
 
 
 def tabs(draws: Mapping[str, Callable[[], None]], key: str = "tab") -> None:

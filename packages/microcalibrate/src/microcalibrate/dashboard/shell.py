@@ -25,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 ICON = Path(__file__).with_name("icon.svg")
 START = "start"
 """The screen at the root of the page."""
+SECONDS_OPEN = 10
 KEPT = ("dataset", "run")
 """What stays in the address from screen to screen."""
 
@@ -82,6 +83,7 @@ def _draw(given: argparse.Namespace) -> None:
 
 def _framed(screen: Screen, context: Context) -> Callable[[], None]:
     def draw() -> None:
+        st.set_page_config(page_title=f"{screen.title} · microcalibrate")
         st.title(screen.title, anchor=False)
         parts.note(screen.lead)
         guarded(lambda: screen.render(context))
@@ -107,7 +109,9 @@ def _navigation(pages: dict[str, Any]) -> None:
         )
 
 
+@st.cache_resource(ttl=SECONDS_OPEN, show_spinner=False)
 def _workspace(folder: Path | None) -> Workspace:
+    # Opening it anew puts in order what killed processes have left behind.
     return Workspace(folder)
 
 

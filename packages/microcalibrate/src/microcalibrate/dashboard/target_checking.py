@@ -117,6 +117,7 @@ def _show(found: TargetChecks) -> None:
     parts.table(
         shown[list(_columns())],
         key="checks",
+        alt="What was found in the targets",
         column_config=_columns(),
         height=420 if len(shown) > 11 else "auto",
     )

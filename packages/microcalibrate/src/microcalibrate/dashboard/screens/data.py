@@ -73,15 +73,17 @@ def _take_up(context: Context) -> None:
             key="take_embedded",
             help="25,000 tax units of the Current Population Survey with 284 published totals.",
             width="stretch",
+            wrap=True,
         )
     dataset: Dataset | None = None
     if file is not None:
-        dataset = context.workspace.add_upload(file.name, file)
+        # Another key makes a new, empty field, and lets go of the bytes of this one.
+        st.session_state["upload_round"] = round_ + 1
+        with parts.told(), st.spinner("Copying the file …"):
+            dataset = context.workspace.add_upload(file.name, file)
     elif wanted:
         dataset = embedded.take_up(context.workspace)
     if dataset is not None:
-        # Another key makes a new, empty field, and lets go of the bytes of this one.
-        st.session_state["upload_round"] = round_ + 1
         context.go("data", dataset=dataset.id)
 
 
@@ -179,7 +181,7 @@ def _columns(profile: dict[str, Any]) -> None:
         name: st.column_config.NumberColumn(format="localized")
         for name in ("missing", "negative", "zero")
     }
-    parts.table(table, key="column_report", column_config=counts)
+    parts.table(table, key="column_report", alt="Columns of the data set", column_config=counts)
 
 
 def _amount(value: float | None) -> str:
@@ -188,7 +190,7 @@ def _amount(value: float | None) -> str:
 
 def _preview(dataset: Dataset) -> None:
     # A hundred records, which the import has set apart.
-    parts.table(read_table(dataset.preview), key="preview")
+    parts.table(read_table(dataset.preview), key="preview", alt="The first records")
     parts.note("The first 100 records.")
 
 

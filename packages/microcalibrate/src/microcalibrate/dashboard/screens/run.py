@@ -110,6 +110,7 @@ def _all(runs: list[Run]) -> None:
             }
         ),
         key="all_runs",
+        alt="All runs, newest first",
     )
 
 

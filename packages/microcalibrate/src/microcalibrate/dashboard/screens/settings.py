@@ -79,7 +79,8 @@ def render(context: Context) -> None:
         name: option for name, option in options_of("calibrate").items() if name not in SUPPLIED
     }
     _presets(options)
-    values = option_widgets.fields(PREFIX, options, SHOWN)
+    columns = [str(each["name"]) for each in (dataset.profile or {}).get("columns", [])]
+    values = option_widgets.fields(PREFIX, options, SHOWN, columns=columns)
     st.divider()
     _start(context, dataset, options, values)
 

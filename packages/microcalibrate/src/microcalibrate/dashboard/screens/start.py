@@ -21,14 +21,16 @@ STEPS = (
     ("results", "4 · Results", "See what is met and what is not; download the weights."),
 )
 MOST_RUNS = 8
+CARD_WIDTH, CARD_HEIGHT = 200, 165
 
 
 def render(context: Context) -> None:
     """Draw the screen."""
-    for column, (url, title, meaning) in zip(st.columns(len(STEPS)), STEPS, strict=True):
-        with column, st.container(border=True, height="stretch"):
-            context.link(url, title)
-            parts.note(meaning)
+    with st.container(horizontal=True):
+        for url, title, meaning in STEPS:
+            with st.container(border=True, width=CARD_WIDTH, height=CARD_HEIGHT):
+                context.link(url, title)
+                parts.note(meaning)
     datasets = context.workspace.datasets()
     runs = [run for run in context.workspace.runs() if run.command not in SHOWN_ELSEWHERE]
     if not datasets and not runs and not context.opened:
@@ -39,11 +41,8 @@ def render(context: Context) -> None:
         return
     if runs:
         st.subheader("Latest runs", anchor=False)
-        rows = [
-            [run.name, run.command, run.state.value, words.moment(run.created)]
-            for run in runs[:MOST_RUNS]
-        ]
-        parts.show(Table(["Run", "Command", "State", "Created"], rows, words=frozenset({1, 2, 3})))
+        rows = [[run.name, run.state.value, words.moment(run.created)] for run in runs[:MOST_RUNS]]
+        parts.show(Table(["Run", "State", "Created"], rows, words=frozenset({1, 2})))
     if datasets:
         st.subheader("Data sets", anchor=False)
         found = [

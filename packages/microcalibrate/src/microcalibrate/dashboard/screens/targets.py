@@ -57,6 +57,7 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
         hide_index=True,
         height=420,
         placeholder="",
+        alt="Targets, to be edited",
         column_config=_column_config(dataset),
     )
     grid = target_tables.as_grid(given)
@@ -95,7 +96,7 @@ def _take_in(context: Context, dataset: Dataset, grid: pd.DataFrame) -> None:
         text = st.text_area(
             "Targets, a line for each: name and target, or with heads in the first line",
             # A new key for each round: what was taken in is gone from the field.
-            key=f"paste_{st.session_state[f'grid_round_{dataset.id}']}",
+            key=f"paste_{dataset.id}_{st.session_state[f'grid_round_{dataset.id}']}",
             placeholder="population,331000000\nsnap,94000000000",
             height=140,
         )
