@@ -24,7 +24,7 @@ from microcalibrate.progress import ProgressBar
 from microcalibrate.reduction import draw_records, refit_records, survivors_of
 from microcalibrate.result import CalibrationResult, Status
 from microcalibrate.settings import Settings
-from microcalibrate.structure import Structure, parts_table
+from microcalibrate.structure import PER_RECORD, Structure, columns_for, parts_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +182,9 @@ class Calibration:
             data: DataFrame (pandas or polars), one row per record.
             targets: Table of targets; see `microcalibrate.targets.build_targets`.
             weight: Column of `data` that holds the design weights.
-            **options: Any keyword of `Calibration`. A `tolerances` here overrides the table's.
+            **options: Any keyword of `Calibration`. A `tolerances` here overrides the table's; the
+                name of a column stands for its values in `frozen`, `heteroscedasticity`, `cluster`
+                and `partition`.
 
         Returns:
             The calibration, ready to run.
@@ -206,6 +208,8 @@ class Calibration:
             )
         weights = checked_weights(data[weight].to_numpy())
         built = build_targets(data, targets, initial_weights=weights)
+        named = {name: options[name] for name in PER_RECORD if name in options}
+        options |= columns_for(data, named)
         options.setdefault("tolerances", built.tolerances)
         options.setdefault("importances", built.importances)
         options.setdefault("scales", built.scales)

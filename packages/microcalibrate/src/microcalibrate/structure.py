@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.clusters import cluster_index, clustered
+from microcalibrate.columns import did_you_mean
 from microcalibrate.engine.loop import Progress
 from microcalibrate.engine.solving import Solution, solve
-from microcalibrate.errors import InvalidOption
+from microcalibrate.errors import InvalidOption, InvalidProblem
 from microcalibrate.partition import Part, parts_of, solve_parts
 from microcalibrate.problem import Problem
 from microcalibrate.settings import Settings
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Index = NDArray[np.int64]
+
+# Options of a calibration that a column of a table may stand for.
+PER_RECORD = ("frozen", "heteroscedasticity", "cluster", "partition")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +138,32 @@ class Structure:
         if self.cluster is not None:
             solution = replace(solution, ratio=solution.ratio[self.cluster])
         return solution, parts
+
+
+def columns_for(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that take a value per record, with the column of that name where one is named.
+
+    Args:
+        data: DataFrame (pandas or polars), one row per record.
+        options: By name; those that are no text stay as they are.
+
+    Raises:
+        InvalidProblem: If there is no such column.
+
+    Examples:
+        >>> import pandas as pd
+        >>> columns_for(pd.DataFrame({"home": [7, 7, 8]}), {"cluster": "home"})["cluster"].tolist()
+        [7, 7, 8]
+    """
+    found = {}
+    for option, value in options.items():
+        if isinstance(value, str) and value not in data.columns:
+            raise InvalidProblem(
+                f"{option}={value}: the data have no such column."
+                f"{did_you_mean(value, list(map(str, data.columns)))}"
+            )
+        found[option] = data[value].to_numpy() if isinstance(value, str) else value
+    return found
 
 
 def parts_table(parts: tuple[Part, ...]) -> pd.DataFrame:

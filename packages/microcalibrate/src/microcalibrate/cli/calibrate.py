@@ -10,15 +10,22 @@ from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate,
 from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
 from microcalibrate.cli.options import (
     Closeness,
+    Cluster,
     Data,
     DistanceName,
+    Frozen,
+    Heteroscedasticity,
     IdColumn,
     Kappa,
     L0Lambda,
+    LossName,
     MaxIter,
     MaxRatio,
+    MaxWeight,
     MinRatio,
+    MinWeight,
     Out,
+    Partition,
     Quiet,
     Records,
     Report,
@@ -44,8 +51,15 @@ def calibrate(
     records: Records = None,
     max_ratio: MaxRatio = None,
     min_ratio: MinRatio = None,
+    max_weight: MaxWeight = None,
+    min_weight: MinWeight = None,
+    frozen: Frozen = None,
     tolerance: Tolerance = None,
+    loss: LossName = None,
     distance: DistanceName = None,
+    heteroscedasticity: Heteroscedasticity = None,
+    cluster: Cluster = None,
+    partition: Partition = None,
     closeness: Closeness = None,
     kappa: Kappa = None,
     selection: Selection = None,
@@ -60,6 +74,9 @@ def calibrate(
         target_records=records,
         max_weight_ratio=max_ratio,
         min_weight_ratio=min_ratio,
+        max_weight=max_weight,
+        min_weight=min_weight,
+        loss=loss,
         distance=distance,
         closeness=closeness,
         kappa=kappa,
@@ -68,11 +85,18 @@ def calibrate(
     )
     check_choice(l0_lambda, records, options)
     check_out(out, report, (data, targets))
-    inputs = read_inputs(data, weight, targets, id_column, tolerance)
+    per_record = given(
+        frozen=frozen, heteroscedasticity=heteroscedasticity, cluster=cluster, partition=partition
+    )
+    inputs = read_inputs(data, weight, targets, id_column, tolerance, per_record=per_record)
     from microcalibrate.calibration import Calibration
 
     calibration = Calibration(
-        **inputs.problem, families=inputs.families, record_ids=inputs.record_ids, **options
+        **inputs.problem,
+        families=inputs.families,
+        record_ids=inputs.record_ids,
+        **inputs.per_record,
+        **options,
     )
     result = solve(calibration, max_iter, quiet)
     write_run(result, out, with_report=report)

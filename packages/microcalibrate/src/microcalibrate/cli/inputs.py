@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Inputs:
         scales: What an error of 1 means for each target, or None for its size.
         record_ids: One label per record, or None.
         untargeted: Variables to follow, `(n_records, n_variables)`, or None.
+        per_record: Options that take a value per record, by the names of the library.
     """
 
     weights: Any
@@ -44,6 +45,7 @@ class Inputs:
     scales: Any = None
     record_ids: Any = None
     untargeted: Any = None
+    per_record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def problem(self) -> dict[str, Any]:
@@ -138,6 +140,7 @@ def read_inputs(
     id_column: str | None,
     tolerance: float | None,
     untargeted: Sequence[str] = (),
+    per_record: Mapping[str, str] | None = None,
 ) -> Inputs:
     """Data of a command, from a table of records or the folder of a problem.
 
@@ -148,13 +151,20 @@ def read_inputs(
         id_column: Column that names the records, for a table.
         tolerance: Of targets without one of their own.
         untargeted: Columns of a table, or for a folder one NPZ file with a matrix.
+        per_record: Columns of a table that options take their values from, by option.
 
     Raises:
         CalibrationError: If something cannot be read, or does not fit together.
     """
+    columns = per_record or {}
     if data.is_dir():
+        if columns:
+            raise typer.BadParameter(
+                f"--{next(iter(columns))} names a column, and {data} is a folder without any. "
+                "Calibrate a table, or use the library."
+            )
         return _from_folder(data, weight, targets, id_column, tolerance, untargeted)
-    return _from_table(data, weight, targets, id_column, tolerance, untargeted)
+    return _from_table(data, weight, targets, id_column, tolerance, untargeted, columns)
 
 
 def _from_table(
@@ -164,6 +174,7 @@ def _from_table(
     id_column: str | None,
     tolerance: float | None,
     untargeted: Sequence[str],
+    per_record: Mapping[str, str],
 ) -> Inputs:
     if weight is None or targets is None:
         raise typer.BadParameter(
@@ -174,6 +185,7 @@ def _from_table(
     from microcalibrate.columns import did_you_mean
     from microcalibrate.errors import InvalidProblem
     from microcalibrate.io import read_table
+    from microcalibrate.structure import columns_for
     from microcalibrate.targets import build_targets
 
     declared, table = read_table(targets), read_table(data)
@@ -199,6 +211,7 @@ def _from_table(
         scales=built.scales,
         record_ids=names,
         untargeted=_columns(data, table, untargeted) if untargeted else None,
+        per_record=columns_for(table, per_record),
     )
 
 

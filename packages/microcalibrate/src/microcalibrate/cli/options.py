@@ -56,7 +56,50 @@ Tolerance: TypeAlias = Annotated[
     ),
 ]
 DistanceName: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="chi2|raking", help="Distance to keep small. [chi2]")
+    str | None,
+    typer.Option(
+        metavar="chi2|raking|logit|truncated_linear|sinh|hellinger",
+        help="Distance to keep small; logit needs --min-ratio and --max-ratio. [chi2]",
+    ),
+]
+LossName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="squared|absolute|huber|capped",
+        help="What errors of soft targets cost. huber:0.1 counts squares up to that error, "
+        "capped:1 no error for more than that. [squared]",
+    ),
+]
+MinWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Least calibrated weight of any record. [none]")
+]
+MaxWeight: TypeAlias = Annotated[
+    float | None, typer.Option(help="Greatest calibrated weight of any record. [none]")
+]
+Frozen: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="True or 1 for records that keep their design weight."),
+]
+Heteroscedasticity: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Factors q, such as a size: weights of large ones move more. R's variance is 1 / q.",
+    ),
+]
+Cluster: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Label, such as that of the household, within which weights stay in proportion.",
+    ),
+]
+Partition: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Label, such as the state, of parts that share no target: solved side by side.",
+    ),
 ]
 Closeness: TypeAlias = Annotated[
     float | None,

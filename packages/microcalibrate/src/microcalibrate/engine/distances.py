@@ -126,20 +126,21 @@ HELLINGER = Distance(
     lower=0.0,
 )
 
-# Beyond this `sinh(r - 1 / r)` is not needed, and soon overflows.
-MOST_SINH = 600.0
+# Ratios beyond this, and below its inverse, cost more than exp(40): double precision cannot tell
+# that from infinity beside any other cost, so they count as outside of what sinh is defined for.
+MOST_SINH = 40.0
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 def _difference(ratio: Vector) -> Vector:
-    return np.asarray(np.clip(ratio - 1 / ratio, -MOST_SINH, MOST_SINH))
+    return np.asarray(ratio - 1 / ratio)
 
 
 def _sinh_value(ratio: Vector) -> Vector:
     """The integral of the slope from 1, in `s = r - 1 / r`.
 
     It is `(cosh s - 1) / 4` and a quarter of the integral of `sinh(s) s / sqrt(s^2 + 4)`, which
-    has no closed form; 64 nodes of Gauss and Legendre leave rounding alone up to `s = 50`.
+    has no closed form; 64 nodes of Gauss and Legendre leave rounding alone up to `s = 40`.
     """
     end = _difference(ratio)
     integral = np.zeros_like(end)
@@ -164,7 +165,8 @@ SINH = Distance(
     slope=lambda r: 0.5 * np.sinh(_difference(r)),
     curvature=lambda r: 0.5 * (1 + r**-2) * np.cosh(_difference(r)),
     inverse_slope=_sinh_inverse,
-    lower=0.0,
+    lower=1 / MOST_SINH,
+    upper=MOST_SINH,
 )
 
 
