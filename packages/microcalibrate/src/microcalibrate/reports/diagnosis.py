@@ -11,7 +11,6 @@ from microcalibrate.figures import cutoffs, diagnostics, weight_distribution
 from microcalibrate.figures.plotting import amount, percent
 from microcalibrate.reports.page import (
     Figure,
-    Listing,
     Paragraph,
     Part,
     Section,
@@ -22,6 +21,7 @@ from microcalibrate.reports.page import (
     render_page,
     write_page,
 )
+from microcalibrate.reports.surface import settings_parts
 
 if TYPE_CHECKING:
     from microcalibrate.diagnostics.diagnosis import Diagnosis
@@ -78,8 +78,22 @@ def write_diagnosis_report(diagnosis: Diagnosis, path: str | Path) -> Path:
 
 def render(diagnosis: Diagnosis) -> str:
     """The page as text; see `write_diagnosis_report`."""
+    return render_page(headline(diagnosis), lead(diagnosis), sections(diagnosis))
+
+
+def lead(diagnosis: Diagnosis) -> list[Part]:
+    """What people should see first."""
     first, second, *others = summary_lines(diagnosis)
-    sections = [
+    return [
+        Verdict(first, second, diagnosis.flagged.empty),
+        Sentences(others),
+        _tiles(diagnosis),
+    ]
+
+
+def sections(diagnosis: Diagnosis) -> list[Section]:
+    """The rest of the page, in order."""
+    found = [
         Section(
             "Which records carry too much",
             [
@@ -88,8 +102,9 @@ def render(diagnosis: Diagnosis) -> str:
                 Figure("heat-map", diagnostics.heat_map(diagnosis)),
                 Paragraph(ABOUT_SHARES, is_note=True),
             ],
+            tab="Influence",
         ),
-        Section("Which statistics rest on few records", thin_cells(diagnosis)),
+        Section("Which statistics rest on few records", thin_cells(diagnosis), tab="Thin cells"),
         Section(
             "How much information the weights leave",
             [
@@ -97,25 +112,25 @@ def render(diagnosis: Diagnosis) -> str:
                 *_kish(diagnosis),
                 Paragraph(ABOUT_KISH, is_note=True),
             ],
+            tab="Effective sample",
         ),
     ]
     if not diagnosis.left_out.empty:
-        sections.insert(1, Section("Left out, and fitted again", left_out(diagnosis)))
+        found.insert(1, Section("Left out, and fitted again", left_out(diagnosis), tab="Left out"))
     if len(diagnosis.reforms):
-        sections.append(Section("Reforms", _reforms(diagnosis)))
-    sections += [
+        found.append(Section("Reforms", _reforms(diagnosis), tab="Reforms"))
+    found += [
         Section(
             "The weights themselves",
             [
                 Figure("weights", weight_distribution.weights(diagnosis)),
                 *_comparisons(diagnosis),
             ],
+            tab="Weights",
         ),
-        Section("How it was diagnosed", settings_parts(diagnosis)),
+        Section("How it was diagnosed", settings_parts(diagnosis), tab="Settings"),
     ]
-    is_good = diagnosis.flagged.empty
-    lead = [Verdict(first, second, is_good), Sentences(others), _tiles(diagnosis)]
-    return render_page(headline(diagnosis), lead, sections)
+    return found
 
 
 # --- Sentences ------------------------------------------------------------------------------------
@@ -364,45 +379,6 @@ def _comparisons(diagnosis: Diagnosis) -> list[Part]:
         *_more(len(diagnosis.comparisons) - len(rows), "rules"),
         Paragraph(ABOUT_RULES, is_note=True),
     ]
-
-
-def settings_parts(diagnosis: Diagnosis) -> list[Part]:
-    """What was reported, in which cells, and the other settings."""
-    surface = diagnosis.settings["surface"]
-    others = {name: value for name, value in diagnosis.settings.items() if name != "surface"}
-    metrics = Table(
-        ["Metric", "Value", "Entity", "Kind"],
-        [
-            [m["name"], _told(m), m.get("entity") or diagnosis.settings["unit"], m["kind"]]
-            for m in surface["metrics"]
-        ],
-        words=frozenset({1, 2, 3}),
-    )
-    slices = Table(
-        ["Slice", "By", "Entity", "Cells"],
-        [
-            [s["name"], s["by"], s.get("entity") or diagnosis.settings["unit"], _divided(s)]
-            for s in surface["slices"]
-        ],
-        words=frozenset({1, 2, 3}),
-    )
-    listing = Listing({**others, **{f"version of {k}": v for k, v in diagnosis.versions.items()}})
-    return [metrics, *([slices] if surface["slices"] else []), listing]
-
-
-def _told(metric: dict[str, Any]) -> str:
-    told = str(metric["value"])
-    if metric.get("denominator"):
-        told += f" / {metric['denominator']}"
-    return told + (f" where {metric['where']}" if metric.get("where") else "")
-
-
-def _divided(part: dict[str, Any]) -> str:
-    if part.get("quantiles"):
-        return f"{part['quantiles']} weighted quantile groups"
-    if part.get("edges"):
-        return "bands from " + ", ".join(f"{edge:g}" for edge in part["edges"])
-    return "categories"
 
 
 def _are_short(names: Any) -> bool:

@@ -192,10 +192,17 @@ class Figure(Part):
 
 @dataclass(frozen=True)
 class Section:
-    """Parts under one title."""
+    """Parts under one title.
+
+    Attributes:
+        title: What stands above them.
+        parts: From top to bottom.
+        tab: The title in a word or two, where several stand side by side.
+    """
 
     title: str
     parts: Sequence[Part]
+    tab: str = ""
 
 
 def render_page(title: str, lead: Sequence[Part], sections: Sequence[Section]) -> str:

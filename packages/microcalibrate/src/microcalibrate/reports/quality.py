@@ -66,43 +66,52 @@ def write_quality_report(quality: QualityReport, path: str | Path) -> Path:
 
 def render(quality: QualityReport) -> str:
     """The page as text; see `write_quality_report`."""
+    return render_page(headline(quality), lead(quality), sections(quality))
+
+
+def lead(quality: QualityReport) -> list[Part]:
+    """What people should see first."""
     verdict, *others = quality.summary().splitlines()
     said = [line.strip() for line in others if line.strip()]
-    lead: list[Part] = [Verdict(verdict, ABOUT_USE, bool(quality.passed))]
-    lead += [Sentences(said)] if said else []
-    return render_page(
-        headline(quality),
-        [*lead, _tiles(quality)],
-        [
-            Section(
-                "Which gates it passes",
-                [
-                    _gates(quality.gates),
-                    Paragraph(ABOUT_GATES, is_note=True),
-                ],
-            ),
-            Section(
-                "Each column by itself",
-                [
-                    Figure("marginals", quality.plot_marginals()),
-                    *_marginals(quality.marginals),
-                    Paragraph(ABOUT_MARGINALS, is_note=True),
-                ],
-            ),
-            *_more_tables(quality),
-            Section(
-                "How it was checked",
-                [
-                    Listing(
-                        {
-                            **{name: _plain(value) for name, value in quality.settings.items()},
-                            **{f"version of {k}": v for k, v in quality.versions.items()},
-                        }
-                    )
-                ],
-            ),
-        ],
-    )
+    told: list[Part] = [Verdict(verdict, ABOUT_USE, bool(quality.passed))]
+    told += [Sentences(said)] if said else []
+    return [*told, _tiles(quality)]
+
+
+def sections(quality: QualityReport) -> list[Section]:
+    """The rest of the page, in order."""
+    return [
+        Section(
+            "Which gates it passes",
+            [
+                _gates(quality.gates),
+                Paragraph(ABOUT_GATES, is_note=True),
+            ],
+            tab="Gates",
+        ),
+        Section(
+            "Each column by itself",
+            [
+                Figure("marginals", quality.plot_marginals()),
+                *_marginals(quality.marginals),
+                Paragraph(ABOUT_MARGINALS, is_note=True),
+            ],
+            tab="Columns",
+        ),
+        *_more_tables(quality),
+        Section(
+            "How it was checked",
+            [
+                Listing(
+                    {
+                        **{name: _plain(value) for name, value in quality.settings.items()},
+                        **{f"version of {k}": v for k, v in quality.versions.items()},
+                    }
+                )
+            ],
+            tab="Settings",
+        ),
+    ]
 
 
 def headline(quality: QualityReport) -> str:

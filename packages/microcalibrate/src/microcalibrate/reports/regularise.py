@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from microcalibrate.figures import diagnostics, weight_distribution
 from microcalibrate.figures.plotting import amount, percent, power_of_ten
 from microcalibrate.reports.calibration import kind
-from microcalibrate.reports.diagnosis import flagged_records, settings_parts
+from microcalibrate.reports.diagnosis import flagged_records
 from microcalibrate.reports.page import (
     Figure,
     Listing,
@@ -24,6 +24,8 @@ from microcalibrate.reports.page import (
     render_page,
     write_page,
 )
+from microcalibrate.reports.spreading import offender_parts, stability_parts
+from microcalibrate.reports.surface import settings_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +57,6 @@ ABOUT_TARGETS = (
     "another scale was given. The price is what the target costs per unit by which it is raised: "
     "targets with high prices drive the weights."
 )
-ABOUT_STABILITY = (
-    "The same records were spread anew with other seeds. The standard deviation of a statistic "
-    "between them is the price of generating records: it is noise that the survey did not have."
-)
 
 
 def write_regularise_report(result: RegulariseResult, path: str | Path) -> Path:
@@ -80,11 +78,21 @@ def write_regularise_report(result: RegulariseResult, path: str | Path) -> Path:
 
 def render(result: RegulariseResult) -> str:
     """The page as text; see `write_regularise_report`."""
+    return render_page(headline(result), lead(result), sections(result))
+
+
+def lead(result: RegulariseResult) -> list[Part]:
+    """What people should see first."""
     first, *others = [line.strip() for line in result.summary().splitlines() if line.strip()]
     is_good = result.status in ("improved", "recalibrated", "nothing_flagged")
-    lead: list[Part] = [Verdict(first, about_offspring(result), is_good)]
-    lead += [Sentences(others)] if others else []
-    sections = [
+    said: list[Part] = [Verdict(first, about_offspring(result), is_good)]
+    said += [Sentences(others)] if others else []
+    return [*said, _tiles(result)]
+
+
+def sections(result: RegulariseResult) -> list[Section]:
+    """The rest of the page, in order."""
+    found = [
         Section(
             "Before and after, by record and by origin",
             [
@@ -92,8 +100,9 @@ def render(result: RegulariseResult) -> str:
                 Paragraph(ABOUT_SIDES, is_note=True),
                 *_influence(result),
             ],
+            tab="Before and after",
         ),
-        Section("What happened round by round", _rounds(result)),
+        Section("What happened round by round", _rounds(result), tab="Rounds"),
         Section(
             "How the targets are met",
             [
@@ -102,6 +111,7 @@ def render(result: RegulariseResult) -> str:
                 Figure("prices", result.plot_prices()),
                 Paragraph(ABOUT_TARGETS, is_note=True),
             ],
+            tab="Targets",
         ),
         Section(
             "What happened to the weights",
@@ -109,14 +119,19 @@ def render(result: RegulariseResult) -> str:
                 Figure("weights", result.plot_weights()),
                 Figure("kish", weight_distribution.kish(result.after)),
             ],
+            tab="Weights",
         ),
-        Section("Which records were spread", _offenders(result)),
-        Section("Which records are still flagged", flagged_records(result.after)),
+        Section("Which records were spread", offender_parts(result), tab="Spread"),
+        Section(
+            "Which records are still flagged", flagged_records(result.after), tab="Still flagged"
+        ),
     ]
     if len(result.stability):
-        sections.append(Section("What generating costs", _stability(result.stability)))
-    sections += [
-        Section("What is reported", settings_parts(result.after)),
+        found.append(
+            Section("What generating costs", stability_parts(result.stability), tab="Stability")
+        )
+    found += [
+        Section("What is reported", settings_parts(result.after), tab="Surface"),
         Section(
             "How it was computed",
             [
@@ -127,9 +142,10 @@ def render(result: RegulariseResult) -> str:
                     }
                 )
             ],
+            tab="Settings",
         ),
     ]
-    return render_page(headline(result), [*lead, _tiles(result)], sections)
+    return found
 
 
 # --- Sentences ------------------------------------------------------------------------------------
@@ -314,64 +330,6 @@ def _targets(targets: pd.DataFrame) -> list[Part]:
         "Price",
     ]
     return [Table(heads, rows), *_more(len(targets) - len(rows), "targets")]
-
-
-def _offenders(result: RegulariseResult) -> list[Part]:
-    table = result.offenders
-    if not len(table):
-        return [Paragraph("No record was spread.")]
-    rows = [
-        [
-            row["id"],
-            row["statistic"],
-            f"{row['round']}",
-            percent(row["share"]),
-            f"{row['n_offspring']:,}",
-            f"{row['n_valid']:,} of {row['n_candidates']:,}",
-            "✓ kept" if row["accepted"] else f"✗ {row['reason']}",
-        ]
-        for row in table.head(MOST_ROWS).to_dict("records")
-    ]
-    heads = [
-        "Record",
-        "Statistic it carried most of",
-        "Round",
-        "Share",
-        "Offspring",
-        "Possible candidates",
-        "Outcome",
-    ]
-    parts: list[Part] = [Table(heads, rows, words=frozenset({1, 6}))]
-    parts += _more(len(table) - len(rows), "records")
-    if len(result.irreducible):
-        left = result.irreducible.head(MOST_ROWS)
-        given_up = list(map(list, zip(left.id, left.reason, strict=True)))
-        parts += [
-            Paragraph("Records that could not be spread, and are left as they were:"),
-            Table(["Record", "Why"], given_up, words=frozenset({1})),
-            *_more(len(result.irreducible) - len(given_up), "records"),
-        ]
-    return parts
-
-
-def _stability(stability: pd.DataFrame) -> list[Part]:
-    order = stability.relative_sd.sort_values(ascending=False, kind="stable").index
-    rows = [
-        [
-            row["statistic"],
-            amount(row["mean"]),
-            amount(row["sd"]),
-            percent(row["relative_sd"]),
-            "thin" if row["is_thin"] else "✗ too much" if row["fails"] else "✓",
-        ]
-        for row in stability.loc[order[:MOST_ROWS]].to_dict("records")
-    ]
-    heads = ["Statistic", "Mean over seeds", "Standard deviation", "Relative", ""]
-    return [
-        Table(heads, rows, words=frozenset({4})),
-        *_more(len(stability) - len(rows), "statistics"),
-        Paragraph(ABOUT_STABILITY, is_note=True),
-    ]
 
 
 def _root(loss: float) -> str:

@@ -65,11 +65,22 @@ def write_robustness_report(result: RobustnessResult, path: str | Path) -> Path:
 
 def render(result: RobustnessResult) -> str:
     """The page as text; see `write_robustness_report`."""
+    return render_page(headline(result), lead(result), sections(result))
+
+
+def lead(result: RobustnessResult) -> list[Part]:
+    """What people should see first."""
     first, second, *others = result.verdict
-    sections = [
+    return [Verdict(first, second, is_reassuring(result)), Sentences(others), _tiles(result)]
+
+
+def sections(result: RobustnessResult) -> list[Section]:
+    """The rest of the page, in order."""
+    found = [
         Section(
             "How well held-out targets are met",
             [Figure("folds", figures.folds(result)), *_folds(result.folds)],
+            tab="Folds",
         ),
         Section(
             "Which targets are missed when held out",
@@ -78,6 +89,7 @@ def render(result: RobustnessResult) -> str:
                 _worst(result.targets),
                 Paragraph(ABOUT_ERRORS, is_note=True),
             ],
+            tab="Targets",
         ),
         Section(
             "How stable it is",
@@ -86,17 +98,21 @@ def render(result: RobustnessResult) -> str:
                 _stability(result),
                 Paragraph(ABOUT_STABILITY, is_note=True),
             ],
+            tab="Stability",
         ),
     ]
     if len(result.drift):
         drawn = Figure("drift", figures.drift(result))
         about = Paragraph(ABOUT_DRIFT, is_note=True)
-        sections.append(
-            Section("What happens to other totals", [drawn, *_drift(result.drift), about])
+        found.append(
+            Section(
+                "What happens to other totals",
+                [drawn, *_drift(result.drift), about],
+                tab="Other totals",
+            )
         )
-    sections.append(Section("How it was evaluated", [Listing(result.settings)]))
-    lead = [Verdict(first, second, is_reassuring(result)), Sentences(others), _tiles(result)]
-    return render_page(headline(result), lead, sections)
+    found.append(Section("How it was evaluated", [Listing(result.settings)], tab="Settings"))
+    return found
 
 
 # --- Sentences ------------------------------------------------------------------------------------

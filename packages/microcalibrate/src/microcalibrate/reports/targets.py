@@ -86,12 +86,25 @@ def write_targets_report(analysis: TargetAnalysis, path: str | Path) -> Path:
 
 def render(analysis: TargetAnalysis) -> str:
     """The page as text; see `write_targets_report`."""
+    return render_page(headline(analysis), lead(analysis), sections(analysis))
+
+
+def lead(analysis: TargetAnalysis) -> list[Part]:
+    """What people should see first."""
     first, second, *others = analysis.summary(5).splitlines()
-    sections = [Section("Kinds of trouble", [_kinds(analysis)])]
+    verdict = Verdict(first, second, is_reassuring(analysis))
+    return [verdict, *_said(others), _tiles(analysis)]
+
+
+def sections(analysis: TargetAnalysis) -> list[Section]:
+    """The rest of the page, in order."""
+    found = [Section("Kinds of trouble", [_kinds(analysis)], tab="Kinds")]
     if len(analysis.identities):
         about = Paragraph(ABOUT_IDENTITIES, is_note=True)
-        sections.append(Section("Totals and their parts", [*_identities(analysis), about]))
-    sections += [
+        found.append(
+            Section("Totals and their parts", [*_identities(analysis), about], tab="Totals")
+        )
+    found += [
         Section(
             "Which targets make most trouble",
             [
@@ -99,6 +112,7 @@ def render(analysis: TargetAnalysis) -> str:
                 *_worst(analysis),
                 Paragraph(ABOUT_FIGURES, is_note=True),
             ],
+            tab="Trouble",
         ),
         Section(
             "Which targets pull against each other",
@@ -107,12 +121,12 @@ def render(analysis: TargetAnalysis) -> str:
                 *_pairs(analysis),
                 Paragraph(ABOUT_CONFLICTS, is_note=True),
             ],
+            tab="Conflicts",
         ),
     ]
     if analysis.groups:
-        sections.append(Section("Which targets hang together", _groups(analysis)))
-    verdict = Verdict(first, second, is_reassuring(analysis))
-    return render_page(headline(analysis), [verdict, *_said(others), _tiles(analysis)], sections)
+        found.append(Section("Which targets hang together", _groups(analysis), tab="Redundant"))
+    return found
 
 
 # --- Sentences ------------------------------------------------------------------------------------

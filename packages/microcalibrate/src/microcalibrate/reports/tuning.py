@@ -63,46 +63,59 @@ def write_tuning_report(result: TuningResult, path: str | Path) -> Path:
 
 def render(result: TuningResult) -> str:
     """The page as text; see `write_tuning_report`."""
+    return render_page(headline(result), lead(result), sections(result))
+
+
+def lead(result: TuningResult) -> list[Part]:
+    """What people should see first."""
     tried, best, told, *others = result.summary().splitlines()
+    n_done = int((result.trials.state == "COMPLETE").sum())
+    return [
+        Verdict(best, told, is_good=not result.advice()),
+        Sentences([tried, *others]),
+        _tiles(result, n_done),
+    ]
+
+
+def sections(result: TuningResult) -> list[Section]:
+    """The rest of the page, in order."""
     done = result.trials[result.trials.state == "COMPLETE"]
     goal = "score" if result.settings["objective"] == "balanced" else "held_out_error"
-    return render_page(
-        headline(result),
-        [
-            Verdict(best, told, is_good=not result.advice()),
-            Sentences([tried, *others]),
-            _tiles(result, len(done)),
-        ],
-        [
-            Section(
-                "How sparse is safe",
-                [
-                    Figure("front", figures.front(result)),
-                    Paragraph("Trials on the front, the fewest records first:"),
-                    *_trials(result, result.front, MOST_ON_FRONT),
-                    Paragraph(f"{ABOUT_ERRORS} {ABOUT_RULE}", is_note=True),
-                ],
-            ),
-            Section(
-                "How sure it is",
-                [Figure("folds", figures.folds(result)), *_folds(result)],
-            ),
-            Section("What matters", [Figure("importance", figures.importance(result))]),
-            Section(
-                "What was tried",
-                [
-                    Figure("history", figures.history(result)),
-                    Paragraph(f"Trials by {goal.replace('_', '-', 1).replace('_', ' ')}:"),
-                    *_trials(result, done.sort_values(goal, kind="stable"), BEST_TRIALS),
-                    *_failures(result.trials),
-                ],
-            ),
-            Section(
-                "How it was tuned",
-                [Listing({name: _plain(value) for name, value in result.settings.items()})],
-            ),
-        ],
-    )
+    return [
+        Section(
+            "How sparse is safe",
+            [
+                Figure("front", figures.front(result)),
+                Paragraph("Trials on the front, the fewest records first:"),
+                *_trials(result, result.front, MOST_ON_FRONT),
+                Paragraph(f"{ABOUT_ERRORS} {ABOUT_RULE}", is_note=True),
+            ],
+            tab="Front",
+        ),
+        Section(
+            "How sure it is",
+            [Figure("folds", figures.folds(result)), *_folds(result)],
+            tab="Folds",
+        ),
+        Section(
+            "What matters", [Figure("importance", figures.importance(result))], tab="Importance"
+        ),
+        Section(
+            "What was tried",
+            [
+                Figure("history", figures.history(result)),
+                Paragraph(f"Trials by {goal.replace('_', '-', 1).replace('_', ' ')}:"),
+                *_trials(result, done.sort_values(goal, kind="stable"), BEST_TRIALS),
+                *_failures(result.trials),
+            ],
+            tab="History",
+        ),
+        Section(
+            "How it was tuned",
+            [Listing({name: _plain(value) for name, value in result.settings.items()})],
+            tab="Settings",
+        ),
+    ]
 
 
 def headline(result: TuningResult) -> str:
