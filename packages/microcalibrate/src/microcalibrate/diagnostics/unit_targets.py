@@ -65,6 +65,10 @@ def targets_of_units(
 
     rows = enumerate(read_rows(table), start=1)
     table = table[[is_included(number, cells) for number, cells in rows]]
+    if table.empty:
+        raise InvalidTargetTable(
+            "No row of the target table is included: set `include` to true in one at least."
+        )
     entity = (
         table["entity"].where(table["entity"].notna(), unit)
         if "entity" in table.columns
