@@ -211,6 +211,25 @@ def test_a_reform_that_fails_stops_everything_or_is_listed() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_records_are_left_out_and_weights_fitted_to_targets_again() -> None:
+    people = read_table("people.csv")
+    rows = [
+        ("all", people.w.sum(), "age >= 0"),
+        ("aged", people.w[people.age >= 65].sum(), "age >= 65"),
+    ]
+    pd.DataFrame(rows, columns=["name", "value", "filter"]).to_csv("targets.csv", index=False)
+
+    done = run(f"{FLAT} --targets targets.csv --left-out 2 --no-report")
+
+    assert done.exit_code == 0, done.output
+    assert "weights fitted again: 2 records" in unwrapped(done.output)
+    validate("diagnosis", "run/summary.json")
+    found = Diagnosis.load("run")
+    assert found.left_out["id"].tolist()[0] == "r17"
+    assert found.settings["n_left_out"] == 2
+
+
+@pytest.mark.usefixtures("here")
 def test_the_origin_of_records_can_be_a_column() -> None:
     people = read_table("people.csv")
     clones = pd.concat([people, people.loc[[17] * 9]], ignore_index=True)
@@ -239,6 +258,7 @@ def test_the_origin_of_records_can_be_a_column() -> None:
         (f"{FLAT} --random-reforms wealth", FAILURE, 'no column "wealth"'),
         (f"{FLAT} --random-reforms income --reforms my_policy:LISTED", BAD_USAGE, "not both"),
         (f"{FLAT} --threshold 2", BAD_USAGE, "--threshold 2.0"),
+        (f"{FLAT} --left-out 3", BAD_USAGE, "--left-out needs --targets"),
         (f"{FLAT} --on-error ignore --reforms my_policy:LISTED", BAD_USAGE, "--on-error"),
         (FLAT.replace("surface.json", "people.csv"), FAILURE, ".json"),
         (FLAT.replace("--weight w ", ""), BAD_USAGE, "needs --weight"),
