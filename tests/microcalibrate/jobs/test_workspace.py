@@ -23,6 +23,7 @@ from microcalibrate.errors import (
 from microcalibrate.jobs import Dataset, RunState, Workspace
 from microcalibrate.jobs import workspace as room
 from microcalibrate.jobs.facts import Facts
+from microcalibrate.jobs.run import is_id
 
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
@@ -116,6 +117,7 @@ def test_what_no_command_line_can_have_is_refused(
 
 @pytest.mark.parametrize("run_id", ["../x", "", "x", "*", "4F0E4C4E-5F2B-4A53-8A5C-0B0C9D5C3C11"])
 def test_what_is_no_id_is_not_looked_for(workspace: Workspace, run_id: str) -> None:
+    assert not is_id(run_id)
     for look in (workspace.run, workspace.dataset, workspace.delete_dataset):
         with pytest.raises(UnknownRun):
             look(run_id)
