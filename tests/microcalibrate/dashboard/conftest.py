@@ -13,7 +13,9 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-APP = Path(__file__).parents[3] / "packages/microcalibrate/src/microcalibrate/dashboard/app.py"
+from microcalibrate import dashboard
+
+APP = Path(dashboard.__file__).with_name("app.py")
 SECONDS = 120
 
 

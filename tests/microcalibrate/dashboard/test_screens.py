@@ -355,6 +355,25 @@ def test_hostile_names_of_files_are_shown_and_nothing_else(opened, empty, name, 
 # --- Errors ---------------------------------------------------------------------------------------
 
 
+def test_a_typed_error_is_shown_in_its_words_below_the_title(monkeypatch, opened, empty):
+    from dataclasses import replace
+
+    from microcalibrate.dashboard import shell
+    from microcalibrate.errors import UnreadableFile
+
+    def broken(_):
+        raise UnreadableFile("<b>log.csv</b> ends within a row. Copy it again.")
+
+    screen = replace(SCREENS[0], url="broken", title="Broken", render=broken)
+    monkeypatch.setattr(shell, "SCREENS", (screen,))
+
+    page = opened(empty, "broken")
+
+    assert [title.value for title in page.tested.title] == ["Broken"]
+    assert "<strong>Unreadable file.</strong>" in page.words
+    assert "&lt;b&gt;log.csv&lt;/b&gt; ends within a row. Copy it again." in page.words
+
+
 def test_an_error_of_the_page_shows_no_traceback(monkeypatch, opened, empty, caplog):
     from dataclasses import replace
 
