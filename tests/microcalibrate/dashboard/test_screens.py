@@ -296,6 +296,18 @@ def test_the_table_shows_the_numbers_of_the_result(opened, workspace, calibrated
         assert shown[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-15)
 
 
+def test_the_summary_says_what_became_of_the_targets(opened, workspace, calibrated):
+    from microcalibrate.result import CalibrationResult
+
+    targets = CalibrationResult.load(calibrated.result_folder).targets
+    n_better = int((targets.error.abs() < targets.initial_error.abs() - 1e-9).sum())
+
+    page = opened(workspace, "results", run=calibrated.id, tab="Summary")
+
+    assert n_better > 0
+    assert f"From the first state to the last: {n_better} improved" in page.words
+
+
 def test_a_link_restores_tab_search_order_and_target(opened, workspace, calibrated):
     page = opened(
         workspace, "results", run=calibrated.id, tab="Targets", q="people old", sort="name"

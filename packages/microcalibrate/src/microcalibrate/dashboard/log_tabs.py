@@ -12,10 +12,19 @@ from microcalibrate.dashboard import links, parts, words
 from microcalibrate.dashboard.browsing import Order, browse
 from microcalibrate.figures import log_course, log_errors, target_tree
 from microcalibrate.figures.plotting import percent
+from microcalibrate.reports.page import Table
 
 if TYPE_CHECKING:
     from microcalibrate.logs import CalibrationLog
 
+MOST_CHANGED = 5
+CHANGED = {
+    "improved": "improved",
+    "worsened": "worsened",
+    "alike": "as before",
+    "unknown": "not comparable",
+}
+"""What became of a target, in words."""
 AREAS = {"count": "number of targets", "error": "their errors", "loss": "their loss"}
 
 
@@ -36,6 +45,12 @@ def lead(log: CalibrationLog) -> None:
     )
     if log.notes:
         parts.sentences(log.notes)
+
+
+def summary(log: CalibrationLog) -> None:
+    """Show how many targets are how far off, and what became of them."""
+    histogram(log)
+    changed(log)
 
 
 def targets(log: CalibrationLog) -> None:
@@ -91,6 +106,35 @@ def histogram(log: CalibrationLog) -> None:
     from microcalibrate.logs.quality import error_histogram
 
     parts.chart("error_histogram", log_errors.error_histogram(error_histogram(log.final)))
+
+
+def changed(log: CalibrationLog) -> None:
+    """Show how many targets are met better or worse than at the start, and the most of each."""
+    from microcalibrate.logs.comparing import changes_within
+
+    if log.excluded:
+        parts.note(f"{words.count(len(log.excluded), 'target')} were not calibrated to.")
+    if len(log.epochs) < 2:
+        return
+    found = changes_within(log)
+    counts = found.change.value_counts()
+    said = [f"{counts[word]:,} {CHANGED[word]}" for word in CHANGED if word in counts]
+    parts.note(f"From the first state to the last: {', '.join(said)}.")
+    better = found.first_error.abs() - found.last_error.abs()
+    for word, gain in (("improved", better), ("worsened", -better)):
+        most = found[found.change == word].assign(gain=gain)
+        most = most.sort_values("gain", ascending=False, kind="stable").head(MOST_CHANGED)
+        if len(most):
+            rows = [
+                [each.name, error(each.first_error), error(each.last_error)]
+                for each in most.itertuples(index=False)
+            ]
+            parts.show(Table([f"{word.capitalize()} most", "Error at first", "At last"], rows))
+
+
+def error(relative: float) -> str:
+    """A relative error with its sign, or why there is none."""
+    return "n/a (target 0)" if pd.isna(relative) else percent(relative, signed=True)
 
 
 def tree(log: CalibrationLog) -> None:

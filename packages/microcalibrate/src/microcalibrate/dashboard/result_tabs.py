@@ -34,7 +34,9 @@ def lead(result: CalibrationResult) -> None:
 def summary(result: CalibrationResult, outcome: Outcome) -> None:
     """Show the certificate, errors by size and by family, and numbers before and after."""
     parts.note(report.gap_sentence(result))
-    log_tabs.histogram(outcomes.log_of(outcome))
+    log = outcomes.log_of(outcome)
+    log_tabs.histogram(log)
+    log_tabs.changed(log)
     parts.chart("fit", figures.fit(result))
     parts.show(report.summary_table(result))
 

@@ -51,7 +51,7 @@ def _log(outcome: Outcome) -> None:
     log_tabs.lead(log)
     parts.tabs(
         {
-            "Summary": lambda: log_tabs.histogram(log),
+            "Summary": lambda: log_tabs.summary(log),
             "Targets": lambda: log_tabs.targets(log),
             "One target": lambda: log_tabs.one_target(log),
             "Groups": lambda: log_tabs.tree(log),
