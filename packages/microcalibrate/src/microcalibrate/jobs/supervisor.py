@@ -57,6 +57,8 @@ def supervise(run: Run, n_slots: int) -> None:
             replace(end, ended=time.time()).write(run.folder)
             return
         with slot:
+            # Whoever had the slot before may have been killed, and have left a worker behind.
+            mend(run.workspace_folder, n_slots)
             _work(run, facts, ticket)
     finally:
         ticket.unlink(missing_ok=True)
