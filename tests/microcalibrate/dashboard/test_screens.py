@@ -292,8 +292,11 @@ def test_the_table_shows_the_numbers_of_the_result(opened, workspace, calibrated
 
     shown = page.tables[-1].set_index("name")
     expected = result.targets.set_index("name")
-    for column in ("target", "initial", "final", "error", "price"):
-        assert shown[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-15)
+    for column in ("error", "price", "initial_error"):
+        assert shown[column].tolist() == expected[column].tolist()
+    for column in ("target", "initial", "final"):
+        # From 1,000 on in whole numbers: more digits than anybody reads.
+        assert shown[column].to_numpy() == pytest.approx(expected[column].to_numpy(), abs=0.5)
 
 
 def test_the_summary_says_what_became_of_the_targets(opened, workspace, calibrated):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -45,6 +46,22 @@ def browse(
         column_config=dict(columns),
         height=520 if len(shown) > 13 else "auto",
     )
+
+
+def in_digits_that_count(table: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """A table whose totals from 1,000 on are whole; smaller ones stay as they are.
+
+    A column as wide as every digit would show fewer totals, and a narrower one cuts them off.
+
+    Examples:
+        >>> in_digits_that_count(pd.DataFrame({"x": [1234.56, 0.25]}), ["x"]).x.tolist()
+        [1235.0, 0.25]
+    """
+    shown = {}
+    for name in columns:
+        values = table[name].to_numpy(dtype=np.float64)
+        shown[name] = np.where(np.abs(values) >= 1000, np.rint(values), values)
+    return table.assign(**shown)
 
 
 def found(table: pd.DataFrame, wanted: str, searched: tuple[str, ...]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from microcalibrate.dashboard import links, parts, words
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, in_digits_that_count
 from microcalibrate.figures import log_course, log_errors, target_tree
 from microcalibrate.figures.plotting import percent
 from microcalibrate.reports.page import Table
@@ -61,7 +61,7 @@ def targets(log: CalibrationLog) -> None:
         epoch = st.select_slider(
             "Epoch", epochs, value=epochs[-1], key="epoch", bind="query-params"
         )
-    state = log.at(epoch)
+    state = in_digits_that_count(log.at(epoch), ("target", "estimate", "error"))
     if not log.excluded:
         state = state.drop(columns="excluded")
     browse(state, ORDERS, _columns(), key="log_targets")
@@ -125,10 +125,8 @@ def changed(log: CalibrationLog) -> None:
         most = found[found.change == word].assign(gain=gain)
         most = most.sort_values("gain", ascending=False, kind="stable").head(MOST_CHANGED)
         if len(most):
-            rows = [
-                [each.name, error(each.first_error), error(each.last_error)]
-                for each in most.itertuples(index=False)
-            ]
+            ends = zip(most.name, most.first_error, most.last_error, strict=True)
+            rows = [[name, error(first), error(last)] for name, first, last in ends]
             parts.show(Table([f"{word.capitalize()} most", "Error at first", "At last"], rows))
 
 
@@ -194,7 +192,7 @@ def _columns() -> dict[str, object]:
     return {
         "name": config.TextColumn("target", width=260),
         "target": config.NumberColumn("wanted", format="localized", width=150),
-        "estimate": config.NumberColumn("estimate", format="localized", width=155),
+        "estimate": config.NumberColumn("estimate", format="localized", width=150),
         "relative_error": config.NumberColumn("relative error", format="percent", width=115),
         "error": config.NumberColumn("error", format="localized", width=150),
         "achievable": config.CheckboxColumn("achievable", width=95),

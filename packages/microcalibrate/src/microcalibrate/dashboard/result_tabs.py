@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from microcalibrate.dashboard import log_tabs, outcomes, parts
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, in_digits_that_count
 from microcalibrate.figures import calibration as figures
 from microcalibrate.figures import weight_density
 from microcalibrate.reports import calibration as report
@@ -84,7 +84,8 @@ def course(result: CalibrationResult, outcome: Outcome) -> None:
 
 
 def _table(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(improved=table.initial_error.abs() - table.error.abs())
+    shown = in_digits_that_count(table, ("target", "initial", "final"))
+    return shown.assign(improved=table.initial_error.abs() - table.error.abs())
 
 
 def _largest(column: str) -> Order:
@@ -107,11 +108,11 @@ def _columns() -> dict[str, object]:
     config = st.column_config
     return {
         "name": config.TextColumn("target", width=230),
-        "target": config.NumberColumn("wanted", format="localized", width=150),
-        "final": config.NumberColumn("after", format="localized", width=155),
+        "target": config.NumberColumn("wanted", format="localized", width=145),
+        "final": config.NumberColumn("after", format="localized", width=145),
         "error": config.NumberColumn("error after", format="percent", width=100),
         "price": config.NumberColumn("price", format="scientific", width=90),
-        "initial": config.NumberColumn("before", format="localized", width=155),
+        "initial": config.NumberColumn("before", format="localized", width=145),
         "initial_error": config.NumberColumn("error before", format="percent", width=105),
         "tolerance": config.NumberColumn("tolerance", format="percent", width=90),
         "family": config.TextColumn("family", width=150),
