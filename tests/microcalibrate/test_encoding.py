@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 
 from microcalibrate.errors import InvalidOption, InvalidSurvey
 from microcalibrate.regularise import Codec
+from microcalibrate.regularise.generators.binning import MAX_BINS
 from microcalibrate.regularise.generators.encoding import (
-    MAX_BINS,
     Encoding,
     checked_mask,
     checked_weights,

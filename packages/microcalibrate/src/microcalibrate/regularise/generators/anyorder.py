@@ -38,10 +38,11 @@ MIN_ROWS = 20
 class Options:
     """Options of `AnyOrder`; see there."""
 
-    max_epochs: int = 80
+    max_epochs: int = 40
+    max_steps: int = 1400
     patience: int = 12
     batch_size: int = 128
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     holdout: float = 0.1
     dropout: float = 0.1
     max_parameters: int = 1_000_000
@@ -49,8 +50,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        whole = ("max_epochs", "patience", "batch_size", "max_parameters", "n_threads")
-        for name in whole:
+        limits = ("max_epochs", "max_steps", "max_parameters")
+        for name in (*limits, "patience", "batch_size", "n_threads"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise InvalidOption(f"{name}={getattr(self, name)!r}, and it must be at least 1.")
         for name, low in (("holdout", 0.0), ("learning_rate", 0.0), ("dropout", -1.0)):
@@ -63,10 +64,10 @@ class Options:
 class AnyOrder:
     """Network that predicts every cell from any set of others, and draws cell after cell.
 
-    It is trained on random sets of hidden cells, weighted by clipped base weights. So there is no
-    condition that it has to reject for: what is given stays, the rest is drawn one cell at a time
-    in random order, the slots first (Uria et al. 2014, "A deep and tractable density estimator";
-    Hoogeboom et al. 2022, "Autoregressive diffusion models").
+    It is trained on random sets of hidden cells, weighted by clipped base weights. So no condition
+    needs rejection: what is given stays, the rest is drawn one cell at a time: slots, links, other
+    structure, then values, each in random order (Uria et al. 2014, "A deep
+    and tractable density estimator"; Hoogeboom et al. 2022, "Autoregressive diffusion models").
 
     Everything runs on `n_threads` threads of the processor, and uses random numbers of its own
     only: the same seed, options and releases of the packages give the same file and the same rows
@@ -75,10 +76,10 @@ class AnyOrder:
 
     Args:
         max_epochs: Passes over the records, at most.
-        patience: Passes without a gain on held-out records after which training ends. The step is
-            halved at every third of them.
+        max_steps: Steps at most, in whole passes: many records need fewer of these.
+        patience: Passes without a gain on held-out records after which training ends.
         batch_size: Records per step.
-        learning_rate: First step size, in `(0, 1)`.
+        learning_rate: Largest step size, in `(0, 1)`. It falls to zero at the last step.
         holdout: Share of the units that are only judged by, in `(0, 1)`.
         dropout: Chance that a hidden number is left out in training, in `[0, 1)`.
         max_parameters: Most parameters of the network. It is the largest that fits.
@@ -161,6 +162,7 @@ class AnyOrder:
             InvalidSurvey: If a value does not fit its column.
         """
         from microcalibrate.regularise.generators import network as nets
+        from microcalibrate.regularise.generators import training as trainer
 
         options = self.options
         importance = checked_weights(weights, len(rows))
@@ -186,13 +188,14 @@ class AnyOrder:
                     f"columns with {int(encoding.n_tokens.sum())} levels and bins. Raise it, or "
                     "leave columns out."
                 )
-            training = nets.Training(
+            training = trainer.Training(
                 options.max_epochs,
+                options.max_steps,
                 options.patience,
                 options.batch_size,
                 options.learning_rate,
             )
-            losses = nets.train(
+            losses = trainer.train(
                 network, encoding, tokens, exists, importance, held_out, training, rng, progress
             )
         self._losses = [float(np.float32(loss)) for loss in losses]
@@ -296,6 +299,8 @@ class AnyOrder:
             f"network.{name}": tensor.detach().numpy()
             for name, tensor in self._fitted().state_dict().items()
         }
+        arrays["slots.counts"] = self.encoding.slot_counts
+        arrays["slots.share"] = self.encoding.slot_share
         described = []
         for number, of in enumerate(self.encoding.of):
             arrays[f"share.{number}"] = of.share
@@ -339,7 +344,9 @@ class AnyOrder:
                     for number, (column, entry) in enumerate(
                         zip(stored.columns, described, strict=True)
                     )
-                )
+                ),
+                arrays["slots.counts"],
+                arrays["slots.share"],
             )
             options = model.options
             with nets.reproducible(0, options.n_threads):

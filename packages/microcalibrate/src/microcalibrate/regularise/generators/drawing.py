@@ -1,4 +1,4 @@
-"""Drawing and judging tokens one at a time: the slots first, then the other cells in any order."""
+"""Drawing and judging tokens one at a time: slots, links, structure, then values in any order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from microcalibrate.regularise.generators.encoding import Encoding, Floats, Tokens
-from microcalibrate.regularise.generators.network import Network, know_slots_of_known
+from microcalibrate.regularise.generators.layout import follow, know_slots_of_known, slot_odds
+from microcalibrate.regularise.generators.network import Network
 from microcalibrate.regularise.slots import Mask
 
 CHUNK = 1024
@@ -29,8 +30,6 @@ class Drawing:
         self.encoding, self.network = encoding, network
         with torch.no_grad():
             self.incoming = network.incoming()
-        self.starts = np.concatenate([[0], np.cumsum(encoding.n_tokens)[:-1]])
-        self.marks = int(encoding.n_tokens.sum()) + np.arange(len(encoding.of))
         links = [i for i, column in enumerate(encoding.columns) if column.kind == "link"]
         self.links = {i: str(encoding.columns[i].to) for i in links}
 
@@ -85,10 +84,7 @@ class Drawing:
             truth = tokens[part]
             state = _State(self, np.where(known[part], truth, -1), known[part], truth, True)
             with torch.no_grad():
-                costs = self.network.losses(
-                    torch.as_tensor(np.where(state.known, state.tokens, truth)),
-                    torch.as_tensor(state.known),
-                )
+                costs = self.network.losses(np.where(state.known, state.tokens, truth), state.known)
             follows = state.known & ~known[part]
             certain = np.where(state.tokens == truth, 0.0, -np.inf)
             found[part] = np.where(follows, certain, -costs.numpy())
@@ -96,7 +92,7 @@ class Drawing:
 
 
 class _State:
-    """Rows of which ever more is known."""
+    """Rows of which ever more is known, and what the network has read of them."""
 
     def __init__(
         self,
@@ -109,24 +105,25 @@ class _State:
         self.of, self.encoding = of, of.encoding
         self.tokens, self.known = tokens.copy(), known.copy()
         self.truth = given if is_truth else None
-        self.mixed: Tensor | None = None
         self.log_prob = np.zeros(len(tokens))
         know_slots_of_known(self.encoding, self.known)
         if given is not None:
             implied = self.known & ~known
             self.tokens[implied] = given[implied]
         self._follow()
-        self.mixed = self._mixture()
 
     def run(self, order: Floats, uniforms: Floats | None) -> None:
         """Go through what is not known; draw it where there are random numbers."""
+        self._read()
         for slots in self.encoding.slots.values():
             for position in slots:
                 rows = np.flatnonzero(~self.known[:, position])
                 self._step(rows, np.full(len(rows), position), uniforms)
-                self._follow()
+                self._reread(self._follow())
         exists = self.encoding.exists(self.tokens)
         left = ~self.known & exists & ~self.encoding.is_present
+        # Links, then the rest of the structure, then values: `order` is within [0, 1).
+        order = order - self.encoding.is_structure - self.encoding.is_link
         sequence = np.argsort(np.where(left, order, np.inf), axis=1, kind="stable")
         n_left = left.sum(axis=1)
         for step in range(int(n_left.max(initial=0))):
@@ -137,10 +134,7 @@ class _State:
         """Draw or judge one cell of each of some rows, and make it known."""
         if not len(rows):
             return
-        assert self.mixed is not None
-        with torch.no_grad():
-            logits = self.of.network.logits_of(self.mixed[rows], torch.as_tensor(columns))
-        chances = torch.softmax(logits.double(), dim=1).numpy()
+        chances = self._chances(rows, columns)
         self._without_empty_slots(chances, rows, columns)
         if uniforms is None:
             assert self.truth is not None
@@ -154,7 +148,38 @@ class _State:
             # The last token with a chance, if rounding carries the aim past it.
             last = chances.shape[1] - 1 - np.argmax(chances[:, ::-1] > 0, axis=1)
             chosen = np.minimum((total <= aim[:, None]).sum(axis=1), last)
-        self._reveal(rows, columns, chosen)
+        self.tokens[rows, columns] = chosen
+        self.known[rows, columns] = True
+        self._read_again(rows, columns)
+
+    def _chances(self, rows: Tokens, columns: Tokens) -> Floats:
+        """Of the tokens of one column of each of some rows."""
+        network = self.of.network
+        odds = np.zeros(len(rows))
+        if self.encoding.is_present[columns].any():
+            odds = slot_odds(self.encoding, self.tokens[rows], self.known[rows])[
+                np.arange(len(rows)), columns
+            ]
+        at, records = torch.as_tensor(rows), torch.as_tensor(network.layout.record[columns])
+        with torch.no_grad():
+            states = self.states[at, records]
+            relations = network.relations(self.linked[at], records[:, None])
+            seen, shares = network.looked(
+                states[:, None], self.keys[at], self.values[at], self.visible[at], relations
+            )
+            found = network.answered(states, seen[:, 0])
+            alike = network.layout.alike[columns]
+            is_known = (alike >= 0) & self.known[rows[:, None], alike]
+            tokens = torch.as_tensor(np.where(is_known, self.tokens[rows[:, None], alike], -1))
+            kinds = network.kind[torch.as_tensor(columns)][:, None]
+            heard = network.heard(found, tokens[:, :, None], shares[:, :, 0], kinds)
+            logits = network.logits_of(
+                found,
+                heard[:, 0],
+                torch.as_tensor(columns),
+                torch.as_tensor(odds, dtype=torch.float32),
+            )
+        return torch.softmax(logits.double(), dim=1).numpy()
 
     def _without_empty_slots(self, chances: Floats, rows: Tokens, columns: Tokens) -> None:
         """Leave out of the chances of links the slots that are empty, and the record's own."""
@@ -172,57 +197,57 @@ class _State:
             # Where nothing is left, such as a peer in a unit of one, the row is refused later.
             chances[at] = np.where(sums > 0, left / np.where(sums > 0, sums, 1), chances[at])
 
-    def _reveal(self, rows: Tokens, columns: Tokens, chosen: Tokens) -> None:
-        assert self.mixed is not None
-        self.tokens[rows, columns] = chosen
-        self.known[rows, columns] = True
-        old = self.of.marks[columns]
-        new = np.where(chosen >= 0, self.of.starts[columns] + chosen, old)
-        self.mixed[rows] += self.of.incoming[new] - self.of.incoming[old]
+    # --- What the network has read ----------------------------------------------------------------
 
-    def _mixture(self) -> Tensor:
-        """What the trunk reads, for what is known now."""
-        is_seen = self.known & (self.tokens >= 0)
-        indices = np.where(is_seen, self.of.starts + self.tokens, self.of.marks)
-        mixed = self.of.network.mix.bias.detach().repeat(len(self.tokens), 1)
-        for column in range(indices.shape[1]):
-            mixed += self.of.incoming[indices[:, column]]
-        return mixed
+    def _read(self) -> None:
+        """Read all records of all rows."""
+        network = self.of.network
+        view = network.view(self.tokens, self.known)
+        self.cells, self.visible, self.linked = view.cells, view.visible, view.linked
+        n_rows, n_records = self.visible.shape
+        empty = torch.zeros(n_rows, n_records, network.width)
+        self.states, self.keys, self.values = empty, empty.clone(), empty.clone()
+        rows, records = np.indices((n_rows, n_records)).reshape(2, -1)
+        self._encode(torch.as_tensor(rows), torch.as_tensor(records))
 
-    def _follow(self) -> None:
-        """Make known which slots are filled or empty, as far as it follows from what is known."""
-        before = self.known.copy()
-        for column, entity in self.of.links.items():
-            for slot, position in enumerate(self.encoding.slots[entity]):
-                named = self.known[:, column] & (self.tokens[:, column] == slot)
-                has_missing = self.encoding.of[column].has_missing
-                if has_missing and slot >= self.encoding.of[column].n_tokens - 1:
-                    continue
-                new = named & ~self.known[:, position]
-                self.tokens[new, position], self.known[new, position] = 1, True
-        for slots in self.encoding.slots.values():
-            at = list(slots)
-            for position in at:
-                share = self.encoding.of[position].share[1]
-                if share in (0, 1):
-                    new = ~self.known[:, position]
-                    self.tokens[new, position], self.known[new, position] = int(share), True
-            filled = self.known[:, at] & (self.tokens[:, at] == 1)
-            empty = self.known[:, at] & (self.tokens[:, at] == 0)
-            before_filled = np.logical_or.accumulate(filled[:, ::-1], axis=1)[:, ::-1]
-            after_empty = np.logical_or.accumulate(empty, axis=1)
-            unknown = ~self.known[:, at]
-            values = np.where(before_filled, 1, np.where(after_empty, 0, self.tokens[:, at]))
-            self.tokens[:, at] = np.where(unknown, values, self.tokens[:, at])
-            self.known[:, at] |= before_filled | after_empty
-        new = self.known & ~before
-        if not new.any():
-            return
+    def _read_again(self, rows: Tokens, columns: Tokens) -> None:
+        """Read one cell of each of some rows, which differ, and the record that it is in."""
+        layout = self.of.network.layout
+        at = torch.as_tensor(rows)
+        tokens = self.tokens[rows, columns]
+        stride = self.of.network.stride
+        self.cells[at, torch.as_tensor(columns)] = torch.as_tensor(
+            layout.kind[columns] * stride + np.where(tokens >= 0, tokens, stride - 1)
+        )
+        for column in np.unique(columns[self.encoding.is_present[columns]]).tolist():
+            here = rows[columns == column]
+            record = int(np.flatnonzero(layout.presence == column)[0])
+            self.visible[torch.as_tensor(here), record] = torch.as_tensor(
+                self.tokens[here, column] == 1
+            )
+        if np.isin(columns, list(self.of.links)).any():
+            self.linked[at] = torch.as_tensor(layout.linked(self.tokens[rows], self.known[rows]))
+        self._encode(at, torch.as_tensor(layout.record[columns]))
+
+    def _encode(self, rows: Tensor, records: Tensor) -> None:
+        network = self.of.network
+        with torch.no_grad():
+            sums = network.sums(
+                self.of.incoming, self.cells[rows[:, None], network.columns[records]]
+            )
+            parts = network.encoded(sums, records)
+        for kept, part in zip((self.states, self.keys, self.values), parts, strict=True):
+            kept[rows, records] = part
+
+    def _reread(self, new: Mask) -> None:
+        for column in np.flatnonzero(new.any(axis=0)).tolist():
+            rows = np.flatnonzero(new[:, column])
+            self._read_again(rows, np.full(len(rows), column))
+
+    def _follow(self) -> Mask:
+        """Make known what follows; returns the cells that were not known before."""
+        new = follow(self.of.network.layout, self.tokens, self.known)
         if self.truth is not None:
             wrong = new & (self.tokens != self.truth)
             self.log_prob[wrong.any(axis=1)] = -np.inf
-        if self.mixed is not None:
-            for column in np.flatnonzero(new.any(axis=0)).tolist():
-                rows = np.flatnonzero(new[:, column])
-                columns = np.full(len(rows), column)
-                self._reveal(rows, columns, self.tokens[rows, column])
+        return new

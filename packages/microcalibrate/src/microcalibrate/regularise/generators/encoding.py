@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -12,18 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from microcalibrate.errors import InvalidOption, InvalidSurvey
+from microcalibrate.regularise.generators.binning import N_KNOTS, knots_of
 from microcalibrate.regularise.slots import Mask, SlotColumn, slot_mask
 from microcalibrate.regularise.values import Cells, read_cells, row_values
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-MAX_BINS = 64
-N_KNOTS = 9
-MASS_SHARE = 0.01
-MIN_RECORDS_OF_MASS = 5
-MIN_RECORDS_OF_BIN = 20
-MAX_DECIMALS, MIN_DECIMALS = 2, -3
 WEIGHT_QUANTILE = 0.99
 
 
@@ -38,8 +33,8 @@ class ColumnEncoding:
 
     Attributes:
         column: The column.
-        share: Weighted share of each token among the cells that exist, smoothed by one record
-            spread evenly except for `present`, shape `(n_tokens,)`.
+        share: Weighted share of each token among the cells that exist, smoothed except for
+            `present` by one record that is spread as in all slots, shape `(n_tokens,)`.
         has_missing: Whether the last token stands for a missing value.
         knots: For numbers, values at evenly spaced positions of each bin or point mass, shape
             `(n_bins, N_KNOTS)`, in the order of their values; otherwise None.
@@ -137,6 +132,8 @@ class Encoding:
 
     Attributes:
         of: Encoding of each column, in the order of the columns.
+        slot_counts: Each number of filled slots of the entities of `slots` that occurs, a row each.
+        slot_share: Weighted share of each of these rows; none where slots are not drawn.
 
     Examples:
         >>> column = SlotColumn("income", "household", 0, "income", "number")
@@ -148,6 +145,8 @@ class Encoding:
     """
 
     of: tuple[ColumnEncoding, ...]
+    slot_counts: Tokens = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    slot_share: Floats = field(default_factory=lambda: np.zeros(0))
 
     @classmethod
     def fit(cls, rows: pd.DataFrame, columns: Sequence[SlotColumn], weights: Floats) -> Encoding:
@@ -159,14 +158,30 @@ class Encoding:
             weights: Weight of each row, already clipped.
         """
         exists = slot_mask(rows, columns)
-        found = []
-        for number, (column, cells) in enumerate(
-            zip(columns, read_rows(rows, columns), strict=True)
-        ):
-            here = exists[:, number]
-            kept = Cells(cells.values[here], cells.missing[here])
-            found.append(_fit_column(column, kept, weights[here]))
-        return cls(tuple(found))
+        kept = [
+            (Cells(cells.values[here], cells.missing[here]), weights[here])
+            for cells, here in zip(read_rows(rows, columns), exists.T, strict=True)
+        ]
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number, column in enumerate(columns):
+            slot = column.slot if column.kind == "present" else None
+            alike.setdefault((column.entity, column.source, slot), []).append(number)
+        found: dict[int, ColumnEncoding] = {}
+        for numbers in alike.values():
+            of_all = _fit_columns(
+                [columns[number] for number in numbers], [kept[number] for number in numbers]
+            )
+            found |= dict(zip(numbers, of_all, strict=True))
+        filled: dict[str, Tokens] = {}
+        for column in columns:
+            if column.kind == "present":
+                here = rows[column.name].to_numpy(dtype=np.int64)
+                filled[column.entity] = filled.get(column.entity, np.zeros_like(here)) + here
+        n_filled = np.column_stack([*filled.values(), np.zeros(len(rows), dtype=np.int64)])
+        counts, which = np.unique(n_filled, axis=0, return_inverse=True)
+        held = np.bincount(which.ravel(), weights)
+        of = tuple(found[number] for number in range(len(columns)))
+        return cls(of, counts[:, : len(filled)], held / held.sum())
 
     @property
     def columns(self) -> tuple[SlotColumn, ...]:
@@ -199,6 +214,11 @@ class Encoding:
     def is_present(self) -> Mask:
         """Which columns are `present` columns."""
         return np.array([column.kind == "present" for column in self.columns], dtype=np.bool_)
+
+    @cached_property
+    def is_link(self) -> Mask:
+        """Which columns name a slot."""
+        return np.array([column.kind == "link" for column in self.columns], dtype=np.bool_)
 
     @cached_property
     def is_structure(self) -> Mask:
@@ -312,79 +332,42 @@ def checked_mask(free_mask: npt.ArrayLike, n_rows: int, n_columns: int) -> Mask:
     return np.array(np.broadcast_to(mask, (n_rows, n_columns)))
 
 
-def _fit_column(column: SlotColumn, cells: Cells, weights: Floats) -> ColumnEncoding:
-    """Encoding of a column by the cells of it that exist."""
-    has_missing = column.kind != "present" and (column.missing or bool(cells.missing.any()))
+def _fit_columns(
+    columns: Sequence[SlotColumn], kept: Sequence[tuple[Cells, Floats]]
+) -> list[ColumnEncoding]:
+    """Encodings of what one column of a table is in each slot: the same tokens, other shares.
+
+    Args:
+        columns: One for each slot.
+        kept: Cells of each that exist, and their weights.
+    """
+    column = columns[0]
+    values = np.concatenate([cells.values for cells, _ in kept])
+    missing = np.concatenate([cells.missing for cells, _ in kept])
+    weights = np.concatenate([part for _, part in kept])
+    has_missing = column.kind != "present" and (column.missing or bool(missing.any()))
     knots, decimals = None, None
     if column.type in ("integer", "number"):
-        values = cells.values[~cells.missing].astype(np.float64)
-        knots, decimals = _knots(column, values, weights[~cells.missing], weights.sum())
+        numbers = values[~missing].astype(np.float64)
+        knots, decimals = knots_of(column, numbers, weights[~missing], weights.sum())
         n_levels = len(knots)
     else:
         n_levels = 2 if column.type == "boolean" else len(column.levels or ())
-    # A column of a slot that is never filled still needs a token, so that there is one to draw.
+    # A column of slots that are never filled still needs a token, so that there is one to draw.
     has_missing |= n_levels == 0
     n_tokens = n_levels + has_missing
     blank = ColumnEncoding(column, np.ones(n_tokens), has_missing, knots, decimals)
-    held = np.bincount(blank.tokens(cells), weights, minlength=n_tokens)
+    held = [
+        np.bincount(blank.tokens(cells), part, minlength=n_tokens).astype(np.float64)
+        for cells, part in kept
+    ]
     # A slot that was filled in every record is always filled, and nothing is added to its shares.
     extra = 0.0 if column.kind == "present" else 1.0
-    share = (held + extra / n_tokens) / (held.sum() + extra)
-    return ColumnEncoding(column, share, has_missing, knots, decimals)
-
-
-def _knots(
-    column: SlotColumn, values: Floats, weights: Floats, total: float
-) -> tuple[Floats, int | None]:
-    """Bins and point masses of a number, and the decimals that it is rounded to."""
-    distinct, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    held: Floats = np.bincount(inverse, weights, minlength=len(distinct)).astype(np.float64)
-    is_whole = column.type == "integer"
-    if is_whole and len(distinct) and np.ptp(distinct) < MAX_BINS:
-        is_mass = np.ones(len(distinct), dtype=np.bool_)
-    else:
-        is_mass = (held > MASS_SHARE * total) & (counts >= MIN_RECORDS_OF_MASS)
-        is_mass |= distinct == 0
-    rest, rest_held = distinct[~is_mass], held[~is_mass]
-    knots = [np.full(N_KNOTS, value) for value in distinct[is_mass]]
-    if len(rest):
-        wanted = int(np.clip(counts[~is_mass].sum() // MIN_RECORDS_OF_BIN, 1, MAX_BINS))
-        bins = _bins(rest, rest_held, np.searchsorted(distinct[is_mass], rest), wanted)
-        ranges = [bins == number for number in range(bins[-1] + 1)]
-        knots += [_quantiles(rest[here], rest_held[here]) for here in ranges]
-    found = np.array(sorted(map(tuple, knots)), dtype=np.float64).reshape(-1, N_KNOTS)
-    return found, _decimals(distinct, 0 if is_whole else None, len(values))
-
-
-def _bins(
-    values: Floats, held: Floats, gap: npt.NDArray[np.intp], wanted: int
-) -> npt.NDArray[np.intp]:
-    """Bin of each distinct value: weighted quantiles, of one sign, and without a mass inside."""
-    middle = (np.cumsum(held) - held / 2) / max(held.sum(), np.finfo(float).tiny)
-    for n_quantiles, splits in ((wanted, (gap, values > 0)), (MAX_BINS - 1, (values > 0,))):
-        keys = [np.floor(middle * n_quantiles), *splits]
-        starts = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-        bins: npt.NDArray[np.intp] = np.r_[0, np.cumsum(starts)].astype(np.intp)
-        if bins[-1] < MAX_BINS:
-            break
-    return bins
-
-
-def _quantiles(values: Floats, held: Floats) -> Floats:
-    """Values at evenly spaced shares of the weight, the smallest and the largest among them."""
-    if len(values) == 1:
-        return np.full(N_KNOTS, values[0])
-    middle = np.cumsum(held) - held / 2
-    place = (middle - middle[0]) / max(middle[-1] - middle[0], np.finfo(float).tiny)
-    found = np.interp(np.linspace(0, 1, N_KNOTS), place, values)
-    found[0], found[-1] = values[0], values[-1]
-    return np.asarray(found)
-
-
-def _decimals(values: Floats, least: int | None, n_records: int) -> int | None:
-    """Fewest decimals that all values have: amounts that are whole hundreds stay so."""
-    if n_records >= MIN_RECORDS_OF_BIN:
-        for decimals in range(MIN_DECIMALS, MAX_DECIMALS + 1):
-            if np.array_equal(np.round(values, decimals), values):
-                return decimals
-    return least
+    total = np.sum(held, axis=0)
+    everywhere = (total + extra / n_tokens) / (total.sum() + extra)
+    return [
+        ColumnEncoding(
+            of, (part + extra * everywhere) / (part.sum() + extra), has_missing, knots, decimals
+        )
+        for of, part in zip(columns, held, strict=True)
+    ]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from microcalibrate.regularise.survey import Survey
 
 MOST_SCREENINGS = 20
+TRIES_OF_SLOTS = 5
 
 
 def check_generator(
@@ -62,8 +63,9 @@ def check_generator(
 ) -> QualityReport:
     """Draw rows from a fitted generator and judge them.
 
-    With a codec, rows that are no households or break a constraint are dropped and drawn again,
-    as they are when records are spread; the report has the share that was rejected.
+    With a codec, rows that are no households or break a constraint are drawn again, as they are
+    when records are spread; the report has the share that was rejected. Up to four times they keep
+    their slots: otherwise large households, which are rejected more often, would become rare.
 
     Args:
         generator: Fitted to the rows of `train`.
@@ -85,12 +87,20 @@ def check_generator(
     seeds = np.random.SeedSequence(seed).generate_state(MOST_SCREENINGS, np.uint64)
     kept: list[pd.DataFrame] = []
     n_drawn = n_kept = 0
-    for each in seeds:
-        rows = generator.sample(wanted if codec is None else max(wanted - n_kept, 50), int(each))
+    slots = np.array([column.kind == "present" for column in columns])
+    again: pd.DataFrame | None = None  # Rejected rows, to be drawn with the same slots.
+    for number, each in enumerate(seeds):
+        if again is None or number % TRIES_OF_SLOTS == 0:
+            n_more = wanted if codec is None else max(wanted - n_kept, 50)
+            rows = generator.sample(n_more, int(each))
+        else:
+            rows, _ = generator.sample_conditional(again, ~slots, int(each))
         n_drawn += len(rows)
         if codec is not None:
-            rows = codec.canonical(rows)
-            rows = rows[~impossible_rows(rows, columns, codec, source)]
+            rows = codec.canonical(rows).reset_index(drop=True)
+            bad = impossible_rows(rows, columns, codec, source)
+            again = rows[bad] if slots.any() and bad.any() else None
+            rows = rows[~bad]
         kept.append(rows)
         n_kept += len(rows)
         if n_kept >= wanted or codec is None:
@@ -181,13 +191,18 @@ def check_quality(
     figures: dict[tuple[str, str], Figure] = {}
     unmeasured: dict[str, str] = {}
 
-    def add(family: str, values: dict[str, float], of_splits: list[dict[str, float]]) -> None:
-        figures.update(with_baselines(values, of_splits, gates, family))
+    def add(
+        family: str,
+        values: dict[str, float],
+        of_splits: list[dict[str, float]],
+        of_learned: dict[str, float] | None = None,
+    ) -> None:
+        figures.update(with_baselines(values, of_splits, gates, family, of_learned))
 
     marginals = marginal_table(held, made)
     of_splits = [marginal_figures(marginal_table(*split)) for split in splits]
-    add("Marginal", marginal_figures(marginals), of_splits)
     real_marginals = marginal_table(held, learned)
+    add("Marginal", marginal_figures(marginals), of_splits, marginal_figures(real_marginals))
 
     n_pairs = min(settings.max_rows_pairs, len(held), len(learned), len(made))
     pairs = pair_table(held.at_most(n_pairs, rng), made.at_most(n_pairs, rng))
@@ -204,7 +219,8 @@ def check_quality(
         unmeasured["Structure"] = "no columns tell who lives together"
     else:
         of_splits = [structure_figures(left, right, households) for left, right in splits]
-        add("Structure", structure_figures(held, made, households), of_splits)
+        of_learned = structure_figures(held, learned, households)
+        add("Structure", structure_figures(held, made, households), of_splits, of_learned)
 
     bad = impossible_rows(synthetic.rows, columns, codec, source)
     figures["Zeros", "impossible_share"] = Figure(

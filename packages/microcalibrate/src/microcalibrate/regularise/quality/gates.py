@@ -18,7 +18,8 @@ class Gate:
 
     Small samples differ by chance. So, where `times_baseline` is given, the limit is widened to
     what real samples of the same sizes show against each other over random splits (mean and two
-    standard deviations), times that factor, if that is wider.
+    standard deviations), times that factor, if that is wider; and to what the training rows show
+    against the very holdout, for nothing that learns from them can be asked to be nearer to it.
 
     Attributes:
         family: What it is about.
@@ -36,14 +37,13 @@ class Gate:
     direction: Direction = "at most"
     times_baseline: float | None = None
 
-    def limit_given(self, edge: float | None) -> float | None:
+    def limit_given(self, edge: float | None, learned: float | None = None) -> float | None:
         """The limit, widened to real samples; None where the figure is only reported."""
         if self.times_baseline is None or edge is None:
             return self.limit
-        widened = edge * self.times_baseline
-        if self.limit is None:
-            return widened
-        return max(self.limit, widened) if self.direction == "at most" else min(self.limit, widened)
+        limits = (self.limit, edge * self.times_baseline, learned)
+        known = [limit for limit in limits if limit is not None]
+        return max(known) if self.direction == "at most" else min(known)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Figure:
         value: Of the generated rows.
         baseline: Of real rows against real rows, mean over random splits; None if not measured.
         edge: That mean and two standard deviations to the side of the limit.
+        learned: The same figure of the training rows against the same holdout.
         note: What the reader needs to know, or empty.
     """
 
@@ -61,6 +62,7 @@ class Figure:
     baseline: float | None = None
     edge: float | None = None
     note: str = ""
+    learned: float | None = None
 
 
 def with_baselines(
@@ -68,6 +70,7 @@ def with_baselines(
     splits: Sequence[Mapping[str, float]],
     gates: Sequence[Gate],
     family: str,
+    learned: Mapping[str, float] | None = None,
 ) -> dict[tuple[str, str], Figure]:
     """Figures of a family with the same figures of random splits of real rows."""
     directions = {gate.metric: gate.direction for gate in gates if gate.family == family}
@@ -79,7 +82,8 @@ def with_baselines(
             # Of few splits, two standard deviations say more than an empirical quantile.
             spread = 2 * float(real.std(ddof=1)) if len(real) > 1 else 0.0
             edge = float(real.mean()) + (spread if is_upper else -spread)
-            found[family, metric] = Figure(value, float(real.mean()), edge)
+            of_learned = (learned or {}).get(metric)
+            found[family, metric] = Figure(value, float(real.mean()), edge, learned=of_learned)
         else:
             found[family, metric] = Figure(value)
     return found
@@ -107,7 +111,7 @@ def judged(
         figure = figures.get((gate.family, gate.metric))
         if figure is None:
             continue
-        limit = gate.limit_given(figure.edge)
+        limit = gate.limit_given(figure.edge, figure.learned)
         passed = None
         if limit is not None:
             # A limit that was computed from the same kind of figures may differ by rounding.
