@@ -260,6 +260,26 @@ def test_a_waiting_run_says_how_many_are_before_it_and_can_be_cancelled(opened, 
         over(each)
 
 
+def test_a_running_run_is_watched_and_cancelled(opened, empty, over):
+    import time
+
+    run = empty.submit("demo", ["--out", "{run}/result"], "slow")
+    while not run.state.is_over and len(run.progress()) < 2:
+        time.sleep(0.05)
+    page = opened(empty, "run", run=run.id)
+    assert "<span>loss</span>" in page.words
+    assert "<span>gap</span>" in page.words
+    assert page.tested.get("plotly_chart")
+
+    page.widget("button", "cancel_run").click()
+    page.tested.run()
+
+    assert over(run).state.value == "cancelled"
+    page = opened(empty, "run", run=run.id)
+    assert "Cancelled." in page.words
+    assert not [each for each in page.tested.button if each.key == "cancel_run"]
+
+
 def test_a_failed_run_shows_its_last_lines(opened, empty, over):
     run = empty.submit("calibrate", ["/nowhere.csv", "--out", "{run}/result"], "lost")
     over(run)

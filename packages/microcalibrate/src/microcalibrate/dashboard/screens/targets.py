@@ -78,7 +78,7 @@ def _column_config(dataset: Dataset) -> dict[str, Any]:
     return {
         "include": config.CheckboxColumn("use", default=True, width=56),
         "name": config.TextColumn("name", required=True, width=230),
-        "value": config.NumberColumn("target", required=True, format="localized", width=130),
+        "value": config.NumberColumn("target", required=True, format="localized", width=150),
         "variable": config.SelectboxColumn("variable", options=columns, width=130),
         "aggregate": config.SelectboxColumn("of it", options=aggregates, width=80),
         "filter": config.TextColumn("where", width=200),
