@@ -11,6 +11,7 @@ import pytest
 
 from microcalibrate.jobs import Run, RunState, Workspace
 from microcalibrate.jobs.facts import Facts
+from microcalibrate.jobs.mending import launch
 from microcalibrate.jobs.processes import ProcessMark
 
 from .conftest import Problem, until
@@ -109,6 +110,8 @@ def test_queued_runs_without_supervisor_are_started_once_however_often_one_opens
         subprocess.Popen([sys.executable, "-c", script, str(workspace.folder)]) for _ in range(3)
     ]
     assert [process.wait() for process in opening] == [0] * 3
+    for run in waiting:
+        launch(run.folder, 1)
     until(lambda: all((m := r.facts.supervisor) is not None and m.is_alive for r in waiting))
     assert [run.queue_position for run in waiting] == [1, 2]
     process(first.facts.worker).kill()
