@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from microcalibrate.dashboard import links, parts
-from microcalibrate.dashboard.outcomes import Outcome, finished
+from microcalibrate.dashboard.outcomes import Outcome, finished, uploaded_logs
 
 if TYPE_CHECKING:
     from microcalibrate.jobs import Dataset, Workspace
@@ -60,7 +60,7 @@ class Context:
         Args:
             *kinds: Those wanted; all where none is named.
         """
-        found = [*finished(self.workspace), *self.opened]
+        found = [*finished(self.workspace), *uploaded_logs(self.workspace), *self.opened]
         return [each for each in found if not kinds or each.kind in kinds]
 
     def outcome(self, *kinds: str, label: str = "Run", parameter: str = "run") -> Outcome | None:
@@ -75,9 +75,11 @@ class Context:
         if not found:
             return None
         names = {key: each.name for key, each in found.items()}
-        if links.is_stale(parameter, names):
+        # A run of another kind is that of the screen the reader comes from.
+        if links.is_stale(parameter, {each.id: each.name for each in self.outcomes()}):
             parts.notice(
                 "Not here.",
                 "The run of this link is not finished, or was deleted. Shown is another one.",
             )
-        return found[links.choose(label, names, parameter)]
+        memory = " ".join((parameter, *kinds))
+        return found[links.choose(label, names, parameter, memory=memory)]

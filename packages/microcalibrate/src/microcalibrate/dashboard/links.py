@@ -15,7 +15,12 @@ from microcalibrate.figures.plotting import readable
 
 
 def choose(
-    label: str, options: Mapping[str, str], parameter: str, *, help: str | None = None
+    label: str,
+    options: Mapping[str, str],
+    parameter: str,
+    *,
+    help: str | None = None,
+    memory: str = "",
 ) -> str:
     """Let the reader choose one of several things by their names; the address has its key.
 
@@ -24,13 +29,15 @@ def choose(
         options: Key of each thing, as the address has it, to its name. At least one.
         parameter: Name in the address.
         help: What to know before choosing.
+        memory: Under what the choice is remembered, where other screens choose among other
+            things by the same name; the parameter where nothing is given.
 
     Returns:
         The key that is chosen: that of the address, or else the one of last time, or the first.
     """
-    remembered, widget = f"last_{parameter}", f"choose_{parameter}"
-    wanted = st.query_params.get(parameter) or st.session_state.get(remembered)
-    current = str(wanted) if wanted in options else next(iter(options))
+    remembered, widget = f"last_{memory or parameter}", f"choose_{parameter}"
+    asked = st.query_params.get(parameter), st.session_state.get(remembered)
+    current = next((str(each) for each in asked if each in options), next(iter(options)))
     shown = distinct(options)
     # The address decides, also after Back; the widget only writes it.
     st.session_state[widget] = current

@@ -53,6 +53,7 @@ class Option:
         default: Value where it is not given; None where the library chooses.
         least: Smallest value of a number, or None.
         greatest: Greatest value of a number, or None.
+        count: How many values it takes: 1, or another number of them; 0 for as many as one likes.
     """
 
     name: str
@@ -67,6 +68,27 @@ class Option:
     default: Any
     least: float | None
     greatest: float | None
+    count: int = 1
+
+    def read_all(self, text: str) -> list[float | int] | None:
+        """The numbers in what someone wrote, between blanks or semicolons; None for nothing.
+
+        Raises:
+            InvalidOption: If one is none or out of its range, or there are too few or too many.
+
+        Examples:
+            >>> tuned = options_of("tune")
+            >>> tuned["closeness"].read_all("1e-4; 1e-3"), tuned["kappa_range"].read_all(" ")
+            ([0.0001, 0.001], None)
+        """
+        numbers = [self.read(part) for part in text.replace(";", " ").split()]
+        found = [number for number in numbers if number is not None]
+        if found and self.count and len(found) != self.count:
+            raise InvalidOption(
+                f"{self.label}: {self.count} numbers are needed, with a blank between them, and "
+                f"“{text.strip()}” has {len(found)}."
+            )
+        return found or None
 
     def read(self, text: str) -> float | int | None:
         """The number in what someone wrote; None where nothing is written.
@@ -103,7 +125,11 @@ class Option:
             return []
         if self.kind is Kind.SWITCH:
             return [self.flag if value else self.off_flag]
-        return [self.flag, str(value)]
+        if self.count == 1:
+            return [self.flag, str(value)]
+        if self.count:
+            return [self.flag, *map(str, value)]
+        return [part for each in value for part in (self.flag, str(each))]
 
 
 def options_of(command: str) -> dict[str, Option]:
@@ -129,9 +155,9 @@ def options_of(command: str) -> dict[str, Option]:
     for name, parameter in inspect.signature(function).parameters.items():
         declared = typing.get_args(hints[name])
         information = declared[-1] if declared else None
-        taken = _taken(declared[0]) if declared else None
+        taken, count = _taken(declared[0]) if declared else (None, 1)
         if isinstance(information, OptionInfo) and taken is not None:
-            found[name] = _option(name, taken, information, parameter.default)
+            found[name] = _option(name, taken, count, information, parameter.default)
     return found
 
 
@@ -158,15 +184,20 @@ def _function(command: str) -> Callable[..., Any]:
     raise InvalidOption(f"there is no command {command!r}.")
 
 
-def _taken(annotation: Any) -> type | None:
-    """The plain type that an annotation asks for; None for files, lists and the like."""
+def _taken(annotation: Any) -> tuple[type | None, int]:
+    """The plain type that an annotation asks for, None for files; and how many of it."""
     if isinstance(annotation, types.UnionType):
         kinds = [each for each in typing.get_args(annotation) if each is not type(None)]
         annotation = kinds[0] if len(kinds) == 1 else None
-    return annotation if annotation in (bool, int, float, str) else None
+    count = 1
+    if typing.get_origin(annotation) in (list, tuple):
+        parts = typing.get_args(annotation)
+        count = len(parts) if typing.get_origin(annotation) is tuple else 0
+        annotation = parts[0]
+    return (annotation if annotation in (bool, int, float, str) else None), count
 
 
-def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Option:
+def _option(name: str, taken: type, count: int, information: OptionInfo, default: Any) -> Option:
     # In an annotation, the first name of an option stands where its default would.
     named = [information.default, *(information.param_decls or ())]
     flag, off_flag = _flags(name, taken, [each for each in named if isinstance(each, str)])
@@ -192,6 +223,7 @@ def _option(name: str, taken: type, information: OptionInfo, default: Any) -> Op
         default=default,
         least=information.min,
         greatest=information.max,
+        count=count,
     )
 
 

@@ -83,15 +83,16 @@ def _grid(
         for place, option in zip(places, options[start : start + COLUMNS], strict=False):
             with place:
                 _field(f"{prefix}_{option.name}", option, columns, values)
+                st.caption(option.help)
 
 
 def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, Any]) -> None:
     if key not in st.session_state:
         st.session_state[key] = _widget_value(option, None)
     if option.kind is Kind.SWITCH:
-        values[option.name] = st.checkbox(
-            option.label, key=key, help=option.help, persist_state="session"
-        )
+        values[option.name] = st.checkbox(option.label, key=key, persist_state="session")
+    elif option.count != 1 and option.kind in (Kind.CHOICE, Kind.COLUMN):
+        values[option.name] = _several(key, option, columns)
     elif option.kind in (Kind.CHOICE, Kind.COLUMN):
         listed = option.choices if option.kind is Kind.CHOICE else columns
         standard = f"default: {option.standard}" if option.standard else "none"
@@ -104,7 +105,6 @@ def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, A
             format_func=lambda choice: choice or standard,
             accept_new_options=option.is_open,
             key=key,
-            help=option.help,
             persist_state="session",
         )
         values[option.name] = None if chosen in ("", standard) else chosen
@@ -112,7 +112,6 @@ def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, A
         written = st.text_input(
             option.label,
             key=key,
-            help=option.help,
             placeholder=option.standard,
             persist_state="session",
         )
@@ -120,14 +119,33 @@ def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, A
             values[option.name] = written.strip() or None
             return
         try:
-            values[option.name] = option.read(written)
+            read = option.read if option.count == 1 else option.read_all
+            values[option.name] = read(written)
         except InvalidOption as error:
             parts.notice("Not read.", str(error))
+
+
+def _several(key: str, option: Option, columns: Sequence[str]) -> list[str] | None:
+    listed = option.choices if option.kind is Kind.CHOICE else columns
+    # Others are of a data set that was looked at before.
+    st.session_state[key] = [each for each in st.session_state[key] if each in listed]
+    chosen = st.multiselect(
+        option.label,
+        listed,
+        key=key,
+        placeholder=f"default: {option.standard}" if option.standard else "none",
+        persist_state="session",
+    )
+    return list(chosen) or None
 
 
 def _widget_value(option: Option, value: Any) -> Any:
     if option.kind is Kind.SWITCH:
         return bool(option.default) if value is None else bool(value)
+    if option.count != 1 and option.kind in (Kind.CHOICE, Kind.COLUMN):
+        return list(value or ())
     if value is None:
         return ""
+    if option.count != 1:
+        return " ".join(str(each) for each in value)
     return f"{value}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from microcalibrate.dashboard import log_files
 from microcalibrate.errors import UnreadableFile
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def finished(workspace: Workspace) -> list[Outcome]:
                 continue  # The folder of a command that leaves no run of these kinds.
             found.append(Outcome(run.id, run.name, kind, run.result_folder, run))
     return found
+
+
+def uploaded_logs(workspace: Workspace) -> list[Outcome]:
+    """Logs that were uploaded into a workspace, newest first."""
+    return [Outcome(each.id, each.name, "log", each.path) for each in log_files.files(workspace)]
 
 
 def opened(folders: Sequence[Path], logs: Sequence[Path]) -> tuple[Outcome, ...]:

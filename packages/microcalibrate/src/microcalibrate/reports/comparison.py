@@ -192,13 +192,16 @@ class Comparison:
         return write_page(render(self), path)
 
 
-def compare_runs(first: str | Path, second: str | Path) -> Comparison:
+def compare_runs(
+    first: str | Path, second: str | Path, names: tuple[str, str] | None = None
+) -> Comparison:
     """Two saved runs of one kind, or two logs, side by side.
 
     Args:
         first: Folder of a run, or file of a log.
         second: Folder of another run of the same kind, or file of a log. A log may also be
             compared with a calibration, which has one.
+        names: What to call them; their files' or folders' names where not given.
 
     Raises:
         UnreadableFile: If a folder holds no saved run, the kinds differ, runs of the kind cannot
@@ -206,7 +209,7 @@ def compare_runs(first: str | Path, second: str | Path) -> Comparison:
     """
     paths = Path(first), Path(second)
     if any(path.is_file() for path in paths):
-        logs = compare_logs(*paths)
+        logs = compare_logs(*paths, names=names)
         sides = [side_of_log(log) for log in (logs.first, logs.second)]
         return _side_by_side(LOG, logs.names, sides, _targets_of(logs), logs)
     kinds = [kind_of(folder) for folder in paths]
@@ -222,7 +225,7 @@ def compare_runs(first: str | Path, second: str | Path) -> Comparison:
         )
     sides = [SIDES[kind.name](kind.load(path)) for path in paths]
     has_logs = kind.name in WITH_LOG
-    names = _names(*paths)
+    names = names or _names(*paths)
     return _side_by_side(
         kind.name,
         names,

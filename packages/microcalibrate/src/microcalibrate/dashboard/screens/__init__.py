@@ -1,7 +1,19 @@
 """The screens, in the order of the navigation."""
 
 from microcalibrate.dashboard.screen import Screen
-from microcalibrate.dashboard.screens import data, downloads, results, run, settings, start, targets
+from microcalibrate.dashboard.screens import (
+    compare,
+    data,
+    downloads,
+    results,
+    robustness,
+    run,
+    settings,
+    start,
+    target_analysis,
+    targets,
+    tune,
+)
 
 SCREENS: tuple[Screen, ...] = (
     start.SCREEN,
@@ -10,6 +22,10 @@ SCREENS: tuple[Screen, ...] = (
     settings.SCREEN,
     run.SCREEN,
     results.SCREEN,
+    compare.SCREEN,
     downloads.SCREEN,
+    tune.SCREEN,
+    robustness.SCREEN,
+    target_analysis.SCREEN,
 )
 """Each is a file of this folder; screens of one group stand together."""

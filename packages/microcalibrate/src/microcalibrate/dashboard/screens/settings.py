@@ -15,6 +15,7 @@ from microcalibrate.dashboard.calibration_job import (
     calibration_details,
     python_program,
 )
+from microcalibrate.dashboard.launching import is_ready
 from microcalibrate.dashboard.option_schema import Option, options_of
 from microcalibrate.dashboard.screen import Screen
 
@@ -105,12 +106,7 @@ def _start(
 ) -> None:
     grid = target_tables.included(drafts.read_targets(dataset))
     roles = drafts.read_roles(dataset)
-    missing = _missing(grid.empty, roles, option_widgets.is_complete(options, values), dataset)
-    if missing:
-        words, url, label = missing
-        parts.notice("Not yet.", words)
-        if url:
-            context.link(url, label, dataset=dataset.id)
+    if not is_ready(context, dataset, grid, option_widgets.is_complete(options, values)):
         return
     arguments = calibration_arguments(dataset, roles, options, values)
     name = st.text_input(
@@ -143,21 +139,6 @@ def _start(
     with python:
         parts.note("The same in Python, with the same result.")
         st.code(python_program(dataset, roles, options, values), language="python")
-
-
-def _missing(
-    is_empty: bool, roles: drafts.Roles, is_complete: bool, dataset: Dataset
-) -> tuple[str, str, str] | None:
-    """What a calibration still lacks, the screen to go to, and what the link is called."""
-    if dataset.profile is None:
-        return "The data set is still being read.", "data", "Look at it on the Data screen"
-    if not roles.weight:
-        return "No column is chosen for the weights.", "data", "Choose it on the Data screen"
-    if is_empty:
-        return "There are no targets.", "targets", "Enter them on the Targets screen"
-    if not is_complete:
-        return "A field above cannot be read.", "", ""
-    return None
 
 
 SCREEN = Screen(

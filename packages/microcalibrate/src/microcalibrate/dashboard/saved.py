@@ -1,0 +1,130 @@
+"""Saved runs of any kind, shown by the sections of their reports, a tab for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from microcalibrate.dashboard import parts
+from microcalibrate.reports.page import Figure, Part, Section
+
+if TYPE_CHECKING:
+    from microcalibrate.dashboard.context import Context
+    from microcalibrate.dashboard.outcomes import Outcome
+
+KEPT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A saved run, read, with the parts of its report.
+
+    Attributes:
+        result: What was saved.
+        headline: What was done, in one line.
+        lead: What people should see first.
+        sections: The rest.
+    """
+
+    result: Any
+    headline: str
+    lead: list[Part]
+    sections: list[Section]
+
+
+def saved(outcome: Outcome) -> Saved:
+    """A saved run, read once as long as its files stay.
+
+    Raises:
+        UnreadableFile: If a file is missing or damaged.
+    """
+    from microcalibrate.reports.saved import kind_of
+
+    kind = kind_of(outcome.path)
+    written = (outcome.path / kind.file).stat().st_mtime_ns
+    return _read(str(outcome.path), kind.name, written)
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Reading the result …")
+def _read(folder: str, kind: str, _written: int) -> Saved:
+    from microcalibrate.reports import diagnosis, quality, regularise, robustness, targets, tuning
+    from microcalibrate.reports.saved import KINDS
+
+    reports: dict[str, Any] = {
+        "evaluation of robustness": robustness,
+        "tuning": tuning,
+        "target analysis": targets,
+        "diagnosis": diagnosis,
+        "trained model": quality,
+        "quality report": quality,
+        "regularisation": regularise,
+    }
+    result = next(each for each in KINDS if each.name == kind).load(Path(folder))
+    told = result.quality if kind == "trained model" else result
+    report = reports[kind]
+    return Saved(result, report.headline(told), report.lead(told), report.sections(told))
+
+
+def show(found: Saved, further: Mapping[str, Callable[[], None]] | None = None) -> None:
+    """Show what leads, and a tab for each section.
+
+    Args:
+        found: The run.
+        further: Tabs that stand first: title to what draws it.
+    """
+    parts.note(found.headline)
+    parts.show(*found.lead)
+
+    def drawn(section: Section) -> Callable[[], None]:
+        return lambda: show_section(section)
+
+    own = {section.tab or section.title: drawn(section) for section in found.sections}
+    parts.tabs({**(further or {}), **own})
+
+
+def show_section(section: Section) -> None:
+    """Show the parts of a section below its title; figures in the colours of the page."""
+    st.subheader(section.title, anchor=False)
+    for is_figure, run in groupby(section.parts, key=lambda part: isinstance(part, Figure)):
+        if not is_figure:
+            parts.show(*run)
+            continue
+        for part in run:
+            if isinstance(part, Figure):
+                parts.chart(part.name, part.drawn)
+
+
+def result_and_form(
+    context: Context,
+    kinds: tuple[str, ...],
+    draw: Callable[[Outcome], None],
+    form: Callable[[], None],
+    title: str,
+    text: str,
+) -> None:
+    """A screen of two halves: results of a kind, and the form that makes a new one.
+
+    Args:
+        context: Of the page.
+        kinds: Of the results.
+        draw: Shows one of them.
+        form: Shows the form.
+        title: Of the form.
+        text: What a run of it would tell, where there is none yet.
+    """
+    if not context.outcomes(*kinds):
+        parts.empty("No results yet", text)
+        form()
+        return
+
+    def results() -> None:
+        outcome = context.outcome(*kinds)
+        if outcome is not None:
+            draw(outcome)
+
+    parts.tabs({"Results": results, title: form}, key="view")
