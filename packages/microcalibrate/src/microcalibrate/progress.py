@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from microcalibrate.engine.solving import Step
+    from microcalibrate.engine.loop import Step
 
 
 WRITING = "writing"
