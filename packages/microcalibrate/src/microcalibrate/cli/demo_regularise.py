@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from microcalibrate.regularise import Survey
 
 N_REFORMS = 10
-EPOCHS = 30
+EPOCHS = 20
 COVERAGE = 0.99
 BATCH = 10
 MAX_ROUNDS = 4

@@ -44,12 +44,12 @@ class Layout:
     @cached_property
     def examples(self) -> Tokens:
         """A column of each kind, shape `(n_kinds,)`."""
-        return np.unique(self.kind, return_index=True)[1].astype(np.int64)
+        return np.asarray(np.unique(self.kind, return_index=True)[1], dtype=np.int64)
 
     @cached_property
     def n_tokens(self) -> Tokens:
         """Tokens of each kind, shape `(n_kinds,)`."""
-        return self.encoding.n_tokens[self.examples]
+        return np.asarray(self.encoding.n_tokens[self.examples])
 
     @cached_property
     def presence(self) -> Tokens:
