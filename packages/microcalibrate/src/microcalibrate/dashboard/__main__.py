@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 
 def stay_on_this_machine() -> None:
     """Keep Streamlit from asking a web service for this machine's address.
@@ -14,9 +16,19 @@ def stay_on_this_machine() -> None:
     net_util.get_external_ip = net_util.get_internal_ip
 
 
+def prepare() -> None:
+    """Import what the first view of the page would have to wait for."""
+    from microcalibrate.dashboard import shell
+    from microcalibrate.figures.plotting import blank_figure
+
+    # Plotly reads its templates with the first figure.
+    blank_figure(shell.START, "", height=100).to_json()
+
+
 def main() -> None:
     """Run Streamlit."""
     stay_on_this_machine()
+    threading.Thread(target=prepare, daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
     streamlit()
