@@ -54,7 +54,7 @@ class Layout:
     @cached_property
     def presence(self) -> Tokens:
         """Column that says whether each record is filled, shape `(n_records,)`; -1 for record 0."""
-        return np.r_[-1, np.flatnonzero(self.encoding.is_present)].astype(np.int64)
+        return np.asarray(np.r_[-1, np.flatnonzero(self.encoding.is_present)], dtype=np.int64)
 
     @cached_property
     def record(self) -> Tokens:
