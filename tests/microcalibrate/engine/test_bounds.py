@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -204,3 +205,13 @@ def test_bounds_that_cannot_be_kept_are_refused(options: dict[str, Any], complai
     data = feasible(0)
     with pytest.raises(InvalidOption, match=complaint):
         Calibration(data.weights, data.targets, data.matrix, **options)
+
+
+@pytest.mark.parametrize("matrix", [np.array, sp.csr_array])
+def test_bounds_that_leave_no_choice_give_the_design_weights(matrix):
+    weights = np.array([2.0, 3.0, 5.0])
+    columns = matrix([[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]])
+
+    calibration = Calibration(weights, [7.0, 9.0], columns, min_weight_ratio=1, max_weight_ratio=1)
+
+    assert calibration.calibrate().tolist() == weights.tolist()

@@ -63,7 +63,7 @@ def pattern_blocks(indptr: Index, indices: Index, data: Vector) -> PatternBlocks
     order = np.argsort(first_seen[group], kind="stable")
 
     leader = first_seen[group][order]
-    starts = np.flatnonzero(np.r_[True, leader[1:] != leader[:-1]])
+    starts = np.flatnonzero(np.diff(leader, prepend=-1))  # none where there is no record
     leaders = leader[starts]
     first_record = np.r_[starts, len(order)]
     first_column = np.r_[0, np.cumsum(lengths[leaders])]
