@@ -91,3 +91,17 @@ def test_the_course_of_a_run_has_a_line_for_each_phase_and_leaves_out_what_is_no
         ("kept records", [3], [0.3]),
         ("all records", [1], [1e-2]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ({"done": 3, "total": 50, "unit": "trials"}, "3 of 50 trials"),
+        ({"done": 1200, "total": None, "unit": "records"}, "1,200 records"),
+        ({"done": 5e6, "total": 2e9, "unit": "bytes"}, "5.0 MB of 2.0 GB"),
+    ],
+)
+def test_how_far_a_run_has_come_is_said_in_its_units(line, said):
+    from microcalibrate.dashboard.progress import done_in_words
+
+    assert done_in_words(line) == said

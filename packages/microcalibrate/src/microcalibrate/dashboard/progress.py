@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -25,16 +26,19 @@ ACTIVITIES = {
     "reforms": "Reforms",
     "rounds": "Rounds",
     "training": "Training",
-    "reading": "Reading",
+    "checking text": "Checking the text",
+    "finding types": "Finding the types of the columns",
+    "importing": "Writing the table",
     "writing": "Writing",
 }
 SCREENS = {
     "calibrate": "results",
     "tune": "tune",
     "evaluate": "robustness",
+    "targets": "target_analysis",
     "diagnose": "diagnostics",
-    "train": "diagnostics",
-    "regularise": "diagnostics",
+    "train": "regularise",
+    "regularise": "regularise",
 }
 """Command to the screen that shows what it found."""
 
@@ -75,11 +79,13 @@ def bar(run: Run, title: str) -> None:
     last = lines[-1] if lines else None
     told = [ACTIVITIES.get(last["activity"], last["activity"]) if last else "Starting"]
     if last and (last["done"] or last["total"]):
-        told.append(_done(last))
+        told.append(done_in_words(last))
     if state is RunState.CANCELLING:
         told.append("cancelling")
     elif (left := run.seconds_left()) is not None:
         told.append(f"about {words.span(left)} left")
+    elif run.started is not None:
+        told.append(f"for {words.span((datetime.now(UTC) - run.started).total_seconds())}")
     parts.notice(f"{title}.", " · ".join(told), is_good=True)
     if last and last["total"]:
         st.progress(min(last["done"] / last["total"], 1.0))
@@ -106,7 +112,11 @@ def figures_of(line: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _done(line: Mapping[str, Any]) -> str:
-    if line["total"]:
-        return f"{line['done']:,} of {line['total']:,} {line['unit']}"
-    return f"{line['done']:,} {line['unit']}"
+def done_in_words(line: Mapping[str, Any]) -> str:
+    """How much of an activity is done, and of how much."""
+    done, total = (
+        words.size(each) if line["unit"] == "bytes" else f"{each:,}"
+        for each in (line["done"], line["total"] or 0)
+    )
+    unit = "" if line["unit"] == "bytes" else f" {line['unit']}"
+    return f"{done} of {total}{unit}" if line["total"] else f"{done}{unit}"
