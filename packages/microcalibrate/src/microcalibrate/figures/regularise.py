@@ -222,7 +222,8 @@ def prices(result: RegulariseResult, n_targets: int = 20) -> Figure:
         showlegend=False,
         cliponaxis=False,
     )
-    reach = 1.25 * float(np.abs(values).max()) or 1.0
+    # Room for the text beyond the longest bar.
+    reach = 1.6 * float(np.abs(values).max()) or 1.0
     low, high = (-reach if (values < 0).any() else 0), (reach if (values > 0).any() else 0)
     figure.update_xaxes(title="entropy per scale of the target", range=[low, high])
     figure.update_yaxes(**named_axis(heights, shown["name"].tolist()), showgrid=False)
@@ -308,6 +309,9 @@ def weights(result: RegulariseResult) -> Figure:
     )
     for column in (1, 2):
         figure.update_yaxes(type="log", range=np.log10([low, high]).tolist(), row=1, col=column)
+    if high / low >= 100:
+        figure.update_xaxes(dtick=1)
+        figure.update_yaxes(dtick=1)
     figure.update_yaxes(title="weight after", row=1, col=1)
     figure.update_xaxes(
         type="log", range=np.log10([low, high]).tolist(), title="weight before", row=1, col=1

@@ -200,6 +200,12 @@ class RegulariseResult:
                 f"{self.lineage['lineage'].nunique():,} of the survey; {n_replaced:,} of it "
                 "were replaced. They are no respondents: see the column _mc_synthetic."
             )
+        borrowed = self.offenders[self.offenders["accepted"] & (self.offenders["n_moved"] > 0)]
+        if len(borrowed):
+            lines.append(
+                f"For {borrowed['id'].nunique():,} of these the generator has hardly anything "
+                "alike in the same place: offspring were drawn elsewhere and put there."
+            )
         if len(self.irreducible):
             row = self.irreducible.iloc[0]
             lines.append(

@@ -153,7 +153,7 @@ def sections(result: RegulariseResult) -> list[Section]:
 
 def headline(result: RegulariseResult) -> str:
     """What was done, in one line."""
-    before, after = len(result.before.flagged), len(result.after.flagged)
+    before, after = result.n_flagged
     plural = "" if before == 1 else "s"
     if not before:
         return "No record carries too much: nothing was changed"
@@ -181,11 +181,12 @@ def n_generated(result: RegulariseResult) -> int:
 def _tiles(result: RegulariseResult) -> Tiles:
     """The numbers that people look for first, each by record and by origin."""
     then, now = result.before.summary_figures, result.after.summary_figures
+    before, after = result.n_flagged
     return Tiles(
         [
             (
-                f"{then['n_flagged']:,} → {now['n_flagged']:,}",
-                "records flagged",
+                f"{before:,} → {after:,}",
+                "records flagged where judged before",
                 f"{then['n_lineages_above']:,} → {now['n_lineages_above']:,} origins above",
             ),
             (
@@ -271,7 +272,6 @@ def _rounds(result: RegulariseResult) -> list[Part]:
         [
             f"Round {row['round']}",
             _kept(row),
-            row["reason"] or "",
             f"{row['n_spawned']:,} over {row['n_offspring']:,}" if row["round"] else "none",
             f"{row['n_flagged_before']:,} → {row['n_flagged_after']:,}",
             _arrow(row, "batch_share", percent),
@@ -284,7 +284,6 @@ def _rounds(result: RegulariseResult) -> list[Part]:
     heads = [
         "Round",
         "Outcome",
-        "Reason",
         "Records spread",
         "Flagged",
         "Their largest share",
@@ -294,14 +293,15 @@ def _rounds(result: RegulariseResult) -> list[Part]:
     ]
     return [
         Figure("rounds", result.plot_rounds()),
-        Table(heads, rows, words=frozenset({1, 2}), has_short_names=True),
+        Table(heads, rows, words=frozenset({1}), has_short_names=True),
         *_more(len(table) - len(rows), "rounds"),
         Paragraph(ABOUT_ROUNDS, is_note=True),
     ]
 
 
 def _kept(row: Mapping[Any, Any]) -> str:
-    return ("✓ kept" if row["accepted"] else "✗ undone") if row["round"] else "recalibration alone"
+    done = ("✓ kept" if row["accepted"] else "✗ undone") if row["round"] else "recalibration alone"
+    return f"{done}: {row['reason']}" if row["reason"] else done
 
 
 def _targets(targets: pd.DataFrame) -> list[Part]:
