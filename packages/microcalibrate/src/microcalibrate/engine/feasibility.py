@@ -262,7 +262,7 @@ def _without_support(problem: Problem, difficulty: Difficulty) -> list[Finding]:
         Finding(
             Problematic.NO_SUPPORT,
             (int(j),),
-            f'"{names[j]}" is {targets[j]:,.6g}, and no record of positive weight contributes.',
+            f'"{names[j]}" is {_amount(targets[j])}, and no record of positive weight contributes.',
             bool(targets[j] != 0 and not problem.is_soft[j]),
         )
         for j in np.flatnonzero(difficulty.support == 0)
@@ -276,8 +276,9 @@ def _out_of_reach(problem: Problem, difficulty: Difficulty) -> list[Finding]:
         Finding(
             Problematic.OUT_OF_REACH,
             (int(j),),
-            f'"{problem.target_names[j]}" is {problem.targets[j]:,.6g}, but weights within their '
-            f"bounds give {difficulty.lowest[j]:,.6g} to {difficulty.highest[j]:,.6g}.",
+            f'"{problem.target_names[j]}" is {_amount(problem.targets[j])}, but weights within '
+            f"their bounds give {_amount(difficulty.lowest[j])} to "
+            f"{_amount(difficulty.highest[j])}.",
             not problem.is_soft[j],
         )
         for j in order[far[order]]
@@ -312,11 +313,12 @@ def _duplicates(problem: Problem, group: tuple[int, ...]) -> Finding:
     if not off.any():
         return Finding(Problematic.DUPLICATE, group, f"{named} have one column.", False)
     worst = int(np.argmax(np.abs(misfit) / size))
+    odd = members[worst]
     text = (
         f"{named} have one column, but their targets contradict each other: "
-        f'"{problem.target_names[members[worst]]}" is {problem.targets[members[worst]]:,.6g}, and '
+        f'"{problem.target_names[odd]}" is {_amount(problem.targets[odd])}, and '
         f'"{problem.target_names[members[0]]}" makes it '
-        f"{factor[worst] * problem.targets[members[0]]:,.6g}."
+        f"{_amount(factor[worst] * problem.targets[members[0]])}."
     )
     return Finding(Problematic.DUPLICATE, group, text, not problem.is_soft[members].any())
 
@@ -344,9 +346,14 @@ def _sum(problem: Problem, combination: Combination) -> Finding:
     return Finding(
         Problematic.SUM_DISAGREES,
         where,
-        f"{said} in every record, but the targets are {implied:,.6g} and {stated:,.6g}.",
+        f"{said} in every record, but the targets are {_amount(implied)} and {_amount(stated)}.",
         not problem.is_soft[members].any(),
     )
+
+
+def _amount(value: float) -> str:
+    """A number as people write it: large ones without an exponent or decimals."""
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:,.6g}"
 
 
 def _added(names: list[str], coefficients: Vector) -> str:
