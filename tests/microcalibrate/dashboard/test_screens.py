@@ -156,6 +156,27 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
     assert "2 targets of 2 in use" in page.words
 
 
+def test_checks_say_what_is_wrong_with_a_target(opened, empty, over):
+    from microcalibrate.dashboard import drafts, target_tables
+
+    dataset = empty.add_upload("people.csv", [b"w,age\n1,2\n3,4\n"])
+    over(dataset.run)
+    grid = target_tables.read_text("name,value,filter\nold,5,agee > 1\nyoung,4,age < 5")
+    drafts.write_targets(dataset, grid)
+    opened(empty, "targets", dataset=dataset.id)
+    [check] = [run for run in empty.runs() if run.command == "check"]
+    over(check)
+
+    page = opened(empty, "targets", dataset=dataset.id)
+
+    assert "<strong>1</strong><span>with errors</span>" in page.words
+    assert "“old”: " in page.words
+    assert "there is no column" in page.words
+    assert page.tables[-1]["name"].iloc[0] == "old"
+    # The same targets are not checked twice.
+    assert len([run for run in empty.runs() if run.command == "check"]) == 1
+
+
 def test_what_cannot_be_pasted_is_said_and_changes_nothing(opened, workspace, dataset):
     page = opened(workspace, "targets", dataset=dataset.id)
 

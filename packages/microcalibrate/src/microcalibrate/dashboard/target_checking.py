@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMAND = "check"
 KEPT = 8
+MOST_SAID = 6
 MARKS = {"error": "✕ error", "warning": "▲ warning", "note": "● note", "ok": "✓ ok"}
 """How a severity is shown: by its shape, too."""
 
@@ -103,8 +104,13 @@ def _show(found: TargetChecks) -> None:
             (f"{counts['ok']:,}", "in order", ""),
         ]
     )
-    if found.notes:
-        parts.sentences(found.notes)
+    # In a table a long finding is cut off, so the worst are said in full.
+    worst = found.findings[found.findings["severity"] == "error"]
+    said = [f"“{each.name}”: {each.message}" for each in worst.head(MOST_SAID).itertuples()]
+    if more := len(worst) - len(said):
+        said.append(f"… and {words.count(more, 'further error')}, in the table below.")
+    if said or found.notes:
+        parts.sentences([*said, *found.notes])
     only = st.toggle("Only those with findings", value=True, key="only_findings")
     table = found.table
     shown = table[table["findings"] != ""] if only else table
