@@ -156,6 +156,27 @@ def test_pasted_targets_are_taken_in_and_kept(opened, empty, over):
     assert "2 targets of 2 in use" in page.words
 
 
+def test_totals_by_level_become_targets_that_the_survey_meets(opened, empty, over):
+    from microcalibrate.dashboard import drafts
+
+    dataset = empty.add_upload("people.csv", [b"w,age,state\n1,2,CA\n3,4,TX\n5,6,CA\n"])
+    over(dataset.run)
+    page = opened(empty, "targets", dataset=dataset.id)
+    page.widget("selectbox", f"totals_of_{dataset.id}").set_value("age")
+    page.widget("multiselect", f"totals_by_{dataset.id}").set_value(["state"])
+    page.run()
+
+    page.widget("button", "add_totals").click()
+    page.tested.run()
+    [run] = [each for each in empty.runs() if each.command == "targets-template"]
+    over(run)
+    opened(empty, "targets", dataset=dataset.id)
+
+    kept = drafts.read_targets(dataset)
+    assert kept[["name", "value"]].values.tolist() == [["age/CA", 32.0], ["age/TX", 12.0]]
+    assert not [each for each in empty.runs() if each.command == "targets-template"]
+
+
 def test_checks_say_what_is_wrong_with_a_target(opened, empty, over):
     from microcalibrate.dashboard import drafts, target_tables
 
