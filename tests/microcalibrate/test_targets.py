@@ -184,7 +184,7 @@ def test_the_order_of_records_does_not_matter() -> None:
         ({"variable": "incme"}, "'income'"),
         ({"variable": "state"}, "text"),
         ({"variable": 3}, "must be text"),
-        ({"aggregate": "median"}, "'sum', 'count' or 'mean'"),
+        ({"aggregate": "median"}, "'sum', 'count', 'mean', 'ratio', 'share' or 'quantile'"),
         ({"variable": "income", "column": "age"}, "mean the same"),
         ({"tolerance": -0.1}, "blank (soft)"),
         ({"tolerance": float("inf")}, "blank (soft)"),

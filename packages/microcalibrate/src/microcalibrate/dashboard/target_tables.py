@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from microcalibrate.errors import InvalidTargetTable
+from microcalibrate.targets import AGGREGATES as AGGREGATES
 
 COLUMNS = (
     "include",
@@ -22,10 +23,13 @@ COLUMNS = (
     "tolerance",
     "importance",
     "family",
+    "denominator",
+    "within",
+    "minus",
+    "quantile",
 )
 """Columns of the grid, in their order."""
-NUMBERS = ("value", "tolerance", "importance")
-AGGREGATES = ("sum", "count", "mean")
+NUMBERS = ("value", "tolerance", "importance", "quantile")
 
 # What other tables call these columns.
 _ALSO = {

@@ -14,7 +14,7 @@ from microcalibrate.figures.plotting import percent
 from microcalibrate.problem import Problem
 from microcalibrate.target_checks.findings import ERROR, NOTE, WARNING, Finding
 from microcalibrate.target_checks.reading import Row
-from microcalibrate.targets import ColumnBuilder
+from microcalibrate.targets import ColumnBuilder, Declared
 from microcalibrate.targets.describing import plain_number
 
 Vector = NDArray[np.float64]
@@ -57,7 +57,7 @@ def problem_of(
     min_weight_ratio: float | Vector,
     max_weight_ratio: float | Vector | None,
 ) -> Problem:
-    """The calibration problem of rows that can be built; a mean is a total that shall be 0."""
+    """The calibration problem of rows that can be built; a quotient is a total that shall be 0."""
     parts = [(row.target, row.records, row.values) for row in rows]
     targets = [target for target, _, _ in parts if target is not None]
     records = [found for _, found, _ in parts if found is not None]
@@ -70,7 +70,7 @@ def problem_of(
     is_soft = np.array([np.isnan(target.tolerance) for target in targets])
     return Problem.build(
         weights,
-        [0.0 if target.is_mean else target.value for target in targets],
+        [0.0 if target.is_relative else target.value for target in targets],
         matrix,
         target_names=[target.name for target in targets],
         scales=[builder.scale(target, weights) for target in targets],
@@ -94,14 +94,8 @@ def reach_of(rows: Sequence[Row], builder: ColumnBuilder, problem: Problem) -> R
     lowest, highest = found.lowest.copy(), found.highest.copy()
     for place, row in enumerate(rows):
         target = row.target
-        if target is not None and target.is_mean:
-            selected = builder.selection(target)
-            design = problem.design_weights[selected]
-            values = builder.variable(target)[selected]
-            initial[place] = design @ values / design.sum()
-            lowest[place], highest[place] = mean_range(
-                values, design, problem.min_ratio[selected], problem.max_ratio[selected]
-            )
+        if target is not None and target.is_relative:
+            initial[place], lowest[place], highest[place] = _of_quotient(target, builder, problem)
     return Reach(
         initial=initial,
         lowest=lowest,
@@ -111,6 +105,70 @@ def reach_of(rows: Sequence[Row], builder: ColumnBuilder, problem: Problem) -> R
         effective_support=found.effective_support,
         largest_share=found.largest_share,
     )
+
+
+def _of_quotient(
+    target: Declared, builder: ColumnBuilder, problem: Problem
+) -> tuple[float, float, float]:
+    """Initial estimate of a relative target, and the least and greatest within the bounds."""
+    found = builder.quotient(target)
+    design = problem.design_weights[found.records]
+    bounds = problem.min_ratio[found.records], problem.max_ratio[found.records]
+    if target.aggregate == "quantile":
+        values = builder.amounts(target, target.variable, found.records)
+        return quantile_range(values, target.level, design, *bounds)
+    total = design @ found.denominator
+    initial = float(design @ found.numerator / total) if total != 0 else float("nan")
+    counts = found.denominator != 0
+    if np.any(found.denominator < 0) or np.any(found.numerator[~counts] != 0):
+        # A total of the denominator that can come near zero sets no limit.
+        return initial, -np.inf, np.inf
+    least, greatest = mean_range(
+        found.numerator[counts] / found.denominator[counts],
+        design[counts] * found.denominator[counts],
+        *(bound[counts] for bound in bounds),
+    )
+    return initial, least, greatest
+
+
+def quantile_range(
+    values: Vector, share: float, design: Vector, lower: Vector, upper: Vector
+) -> tuple[float, float, float]:
+    """A weighted quantile at the design weights, and the least and greatest at ratios in bounds.
+
+    It is the first value up to which the weight is at least a share of all. It is least where
+    weights up to it are as great as can be, and those beyond it as small.
+
+    Args:
+        values: Shape `(n,)`.
+        share: In `(0, 1)`.
+        design: Design weights, shape `(n,)`, one at least positive.
+        lower: Least ratios, shape `(n,)`; those below 0 are taken as 0.
+        upper: Greatest ratios, shape `(n,)`; may be inf.
+
+    Examples:
+        >>> ones = np.ones(4)
+        >>> quantile_range(np.array([1.0, 2, 3, 4]), 0.5, ones, 0.5 * ones, 2 * ones)
+        (2.0, 1.0, 3.0)
+    """
+    used = (design > 0) & (upper > 0)
+    if not used.any():
+        return float("nan"), float("nan"), float("nan")
+    order = np.argsort(values[used], kind="stable")
+    x, d = values[used][order], design[used][order]
+    low = d * np.maximum(lower[used][order], 0.0)
+    # A weight without a limit outweighs all others.
+    high = d * np.minimum(upper[used][order], 1e12)
+
+    def first(below: Vector, above: Vector) -> float:
+        """Where the weights up to a value are `below`, and those beyond it `above`."""
+        ends = np.append(np.flatnonzero(np.diff(x)), len(x) - 1)
+        inside = np.cumsum(below)[ends]
+        total = inside + above.sum() - np.cumsum(above)[ends]
+        enough = (inside >= share * total * (1 - 1e-12)) & (total > 0)
+        return float(x[ends[np.argmax(enough)]]) if enough.any() else float(x[-1])
+
+    return first(d, d), first(high, low), first(low, high)
 
 
 def mean_range(values: Vector, design: Vector, lower: Vector, upper: Vector) -> tuple[float, float]:

@@ -30,7 +30,7 @@ class Row:
         included: Whether it is to be used.
         target: What it declares, or None where that cannot be read.
         records: Records that contribute, shape `(n,)`; None where it cannot be built.
-        values: What each adds per unit of weight; for a mean, its distance from the value.
+        values: What each adds per unit of weight; for a quotient, as `build_targets` has it.
     """
 
     number: int

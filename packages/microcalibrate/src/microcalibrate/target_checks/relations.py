@@ -61,9 +61,10 @@ def _column_key(
     assert row.target is not None
     assert row.records is not None
     assert row.values is not None
-    if row.target.is_mean:
-        selected = builder.selection(row.target)
-        return ("mean", row.target.variable, selected.tobytes())
+    if row.target.is_relative:
+        found = builder.quotient(row.target)
+        parts = (found.records, found.numerator, found.denominator)
+        return ("quotient", *(part.tobytes() for part in parts))
     counts = design_weights[row.records] > 0
     return ("total", row.records[counts].tobytes(), row.values[counts].tobytes())
 
@@ -104,14 +105,14 @@ def sums(
 
     Args:
         rows: Those of the problem, in its order.
-        kept: Places of those to look among; means are passed over.
+        kept: Places of those to look among; quotients such as means are passed over.
         problem: Of all rows.
         support: Records that contribute to each, shape `(n_targets,)`.
 
     Returns:
         A finding for each, and what could not be looked at.
     """
-    places = np.array([place for place in kept if not _is_mean(rows[place].target)], dtype=np.int64)
+    places = np.array([place for place in kept if _is_total(rows[place].target)], dtype=np.int64)
     if len(places) < 2:
         return [], ()
     if len(places) > MOST_TARGETS:
@@ -135,8 +136,8 @@ def sums(
     return findings, ()
 
 
-def _is_mean(target: Declared | None) -> bool:
-    return target is not None and target.is_mean
+def _is_total(target: Declared | None) -> bool:
+    return target is None or not target.is_relative
 
 
 def _sum(found: Identity, rows: Sequence[Row], problem: Problem) -> Finding:

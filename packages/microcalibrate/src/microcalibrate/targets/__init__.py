@@ -4,6 +4,7 @@ from microcalibrate.targets.building import ColumnBuilder, Targets, build_target
 from microcalibrate.targets.describing import describe_targets
 from microcalibrate.targets.levels import totals_by_level
 from microcalibrate.targets.rows import (
+    AGGREGATES,
     COLUMNS,
     OTHER_WORDS,
     Declared,
@@ -13,6 +14,7 @@ from microcalibrate.targets.rows import (
 )
 
 __all__ = [
+    "AGGREGATES",
     "COLUMNS",
     "OTHER_WORDS",
     "ColumnBuilder",

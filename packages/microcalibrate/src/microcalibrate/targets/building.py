@@ -36,7 +36,8 @@ class Targets:
 
     Attributes:
         names: One name per target, all different.
-        values: Target totals, shape `(n_targets,)`; 0 for a mean, see `build_targets`.
+        values: Target totals, shape `(n_targets,)`; 0 for a quotient such as a mean, see
+            `build_targets`.
         matrix: What each record adds to each target per unit of weight, float64 CSR of shape
             `(n_records, n_targets)`.
         tolerances: Allowed relative errors, shape `(n_targets,)`: 0 exact, NaN soft.
@@ -71,11 +72,23 @@ def build_targets(
     | `sum` (default with a `variable`) | the total of `variable` in `filter` | `variable` |
     | `count` (default with a `filter` only) | the number of records in `filter` | 1 |
     | `count` with a `variable` | as `count`, where `variable` is not zero | 1 |
+    | these with `minus` | the same, less that of the records in `minus` | the difference |
     | `mean` | the mean of `variable` where `filter` holds | `variable - value` |
+    | `ratio` | total of `variable` over that of `denominator` | `variable - value * denominator` |
+    | `share` | the share of records in `within` that are in `filter` | 1 or 0, less `value` |
+    | `share` with a `variable` | the share of its total | the same times `variable` |
+    | `quantile` | the `quantile` of `variable` in `filter` | 1 or 0, less `quantile` |
 
     A mean is a ratio of two totals. It equals `value` exactly if the total of `variable - value`
     is 0, which is linear in the weights; so its target total is 0, and its scale is the value
-    times the design-weighted number of records: an error of 0.01 means a mean 1% off.
+    times the design-weighted number of records: an error of 0.01 means a mean 1% off. Ratios and
+    shares are alike, with the total of their denominator in place of the number of records.
+
+    A quantile is `value` if the share of the records up to it is `quantile`, which is linear too.
+    The distribution function is interpolated between the two values of the data next to `value`
+    (Harms and Duchesne 2006), so that it is met exactly at any value. Its scale is the
+    design-weighted number of records: an error of 0.01 means that 1% of the records are on the
+    other side of `value`.
 
     Args:
         data: One row per record, `n_records` rows: pandas or polars DataFrame.
@@ -132,13 +145,28 @@ def build_targets(
     matrix = sp.csc_array((values, positions, offsets), shape=shape).tocsr()
     return Targets(
         names=tuple(target.name for target in targets),
-        values=np.array([0.0 if target.is_mean else target.value for target in targets]),
+        values=np.array([0.0 if target.is_relative else target.value for target in targets]),
         matrix=matrix,
         tolerances=np.array([target.tolerance for target in targets]),
         importances=np.array([target.importance for target in targets]),
         families=tuple(target.family for target in targets),
         scales=np.array([builder.scale(target, weights) for target in targets]),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Quotient:
+    """Two totals, whose quotient a relative target is: what each record adds to either.
+
+    Attributes:
+        records: Positions of the records that count, shape `(n,)`.
+        numerator: Shape `(n,)`.
+        denominator: Shape `(n,)`.
+    """
+
+    records: Index
+    numerator: Vector
+    denominator: Vector
 
 
 @dataclass(eq=False)
@@ -153,69 +181,118 @@ class ColumnBuilder:
     selections: dict[str | None, Index] = field(default_factory=dict)
     variables: dict[str, Vector] = field(default_factory=dict)
 
-    def selection(self, target: Declared) -> Index:
-        """Positions of the records that the filter of a target selects."""
-        if target.filter not in self.selections:
-            if target.filter is None:
+    def selection(self, target: Declared, condition: str | None) -> Index:
+        """Positions of the records that a condition of a target selects, all where it is None."""
+        if condition not in self.selections:
+            if condition is None:
                 selected = np.arange(self.columns.n_records)
             else:
                 try:
-                    selected = np.flatnonzero(evaluate(target.filter, self.columns))
+                    selected = np.flatnonzero(evaluate(condition, self.columns))
                 except InvalidExpression as error:
                     raise InvalidExpression(f"{target.where}: {error}") from error
-            self.selections[target.filter] = selected
-        return self.selections[target.filter]
+            self.selections[condition] = selected
+        if not len(self.selections[condition]):
+            raise NoSupport(
+                f"{target.where}: its filter {condition!r} selects no record, so no weights "
+                "can meet it. Mend the filter, or drop the target."
+            )
+        return self.selections[condition]
 
     def contributions(self, target: Declared) -> tuple[Index, Vector]:
         """Records that contribute to a target, and what each adds."""
-        selected = self.selection(target)
-        if not len(selected):
-            raise NoSupport(
-                f"{target.where}: its filter {target.filter!r} selects no record, so no weights "
-                "can meet it. Mend the filter, or drop the target."
-            )
-        if target.variable is None:
-            return selected, np.ones(len(selected))
-        values = self.variable(target)[selected]
+        if target.is_relative:
+            found = self.quotient(target)
+            records = found.records
+            values = found.numerator - target.level * found.denominator
+        else:
+            records = self.selection(target, target.filter)
+            values = self.amounts(target, target.variable, records)
+            if target.minus is not None:
+                taken = self.selection(target, target.minus)
+                whole = np.zeros(self.columns.n_records)
+                whole[records] = values
+                whole[taken] -= self.amounts(target, target.variable, taken)
+                records, values = np.arange(len(whole)), whole
+        contributing = np.flatnonzero(values)
+        if not len(contributing):
+            raise NoSupport(f"{target.where}: {_nothing(target)}")
+        return records[contributing], values[contributing]
+
+    def quotient(self, target: Declared) -> Quotient:
+        """The two totals that a relative target is the quotient of."""
+        records = self.selection(
+            target, target.within if target.aggregate == "share" else target.filter
+        )
+        numerator = self.amounts(target, target.variable, records)
+        denominator = np.ones(len(records))
+        if target.aggregate == "ratio":
+            denominator = self.amounts(target, target.denominator, records)
+        elif target.aggregate == "share":
+            counts = np.zeros(self.columns.n_records)
+            counts[self.selection(target, target.filter)] = 1.0
+            numerator, denominator = numerator * counts[records], numerator
+        elif target.aggregate == "quantile":
+            numerator = self._up_to(target, numerator)
+        return Quotient(records, numerator, denominator)
+
+    def amounts(self, target: Declared, name: str | None, records: Index) -> Vector:
+        """What a column is in some records, each 1 where no column is named."""
+        if name is None:
+            return np.ones(len(records))
+        if name not in self.variables:
+            try:
+                self.variables[name] = self.columns.numbers(name)
+            except InvalidExpression as error:
+                raise InvalidTargetTable(f"{target.where}: {error}") from error
+        values = self.variables[name][records]
         n_missing = int(np.count_nonzero(~np.isfinite(values)))
         if n_missing:
             raise InvalidTargetTable(
-                f"{target.where}: variable {target.variable!r} is missing or infinite in "
-                f"{n_missing} of the {len(selected)} records that the target counts. Fill or drop "
-                "them."
+                f"{target.where}: variable {name!r} is missing or infinite in {n_missing} of the "
+                f"{len(records)} records that the target counts. Fill or drop them."
             )
-        if target.is_mean:
-            values = values - target.value
-        contributing = np.flatnonzero(values)
-        if not len(contributing):
-            raise NoSupport(
-                f"{target.where}: {target.variable!r} is {target.value:g} in every record it "
-                "selects, so that the mean holds for all weights. Drop the target."
-                if target.is_mean
-                else f"{target.where}: {target.variable!r} is zero in every record it selects, so "
-                "no record contributes to it. Mend the variable or the filter, or drop the target."
-            )
-        values = values[contributing]
-        if target.aggregate == "count":
-            values = np.ones(len(values))
-        return selected[contributing], values
-
-    def variable(self, target: Declared) -> Vector:
-        """What the variable of a target is in each record, shape `(n_records,)`."""
-        assert target.variable is not None
-        if target.variable not in self.variables:
-            try:
-                self.variables[target.variable] = self.columns.numbers(target.variable)
-            except InvalidExpression as error:
-                raise InvalidTargetTable(f"{target.where}: {error}") from error
-        return self.variables[target.variable]
+        return np.where(values != 0, 1.0, 0.0) if target.aggregate == "count" else values
 
     def scale(self, target: Declared, weights: Vector | None) -> float:
         """What an error of 1 means for a target; NaN is the default of a zero target."""
         scale = abs(target.value)
-        if target.is_mean:
-            scale *= float(weights[self.selection(target)].sum()) if weights is not None else 0.0
+        if target.is_relative:
+            found = self.quotient(target)
+            total = 0.0 if weights is None else abs(weights[found.records] @ found.denominator)
+            scale = float(total) * (1.0 if target.aggregate == "quantile" else scale)
         return scale if scale > 0 else float("nan")
+
+    def _up_to(self, target: Declared, values: Vector) -> Vector:
+        """How much of each record counts as up to the value of a quantile."""
+        least, greatest = float(values.min()), float(values.max())
+        if not least <= target.value < greatest:
+            raise NoSupport(
+                f"{target.where}: {target.variable!r} lies between {least:g} and {greatest:g} in "
+                f"the records it selects, so that {target.value:g} is no quantile of theirs at any "
+                "weights. Mend the value or the filter, or drop the target."
+            )
+        below = values <= target.value
+        low, high = float(values[below].max()), float(values[~below].min())
+        return np.where(values == high, (target.value - low) / (high - low), below.astype(float))
+
+
+def _nothing(target: Declared) -> str:
+    """Why no record contributes to a target, and the way out."""
+    if target.is_relative:
+        return (
+            f"its {target.aggregate} is {target.level:g} in every record it selects, so that it "
+            "holds for all weights. Drop the target."
+        )
+    if target.minus is not None:
+        return (
+            "its filter and what it takes off are the same in every record, so that no record "
+            "contributes to it. Mend `filter` or `minus`, or drop the target."
+        )
+    return (
+        f"{target.variable!r} is zero in every record it selects, so no record contributes to it. "
+        "Mend the variable or the filter, or drop the target."
+    )
 
 
 def _checked_weights(weights: npt.ArrayLike | None, n_records: int) -> Vector | None:

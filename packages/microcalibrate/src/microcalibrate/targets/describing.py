@@ -48,22 +48,53 @@ def describe_targets(
 
 def sentence_of(target: Declared) -> str:
     """The sentence for one target."""
-    conditions = [] if target.filter is None else [" ".join(target.filter.split())]
-    if target.aggregate == "count":
-        if target.variable is not None:
-            conditions.append(f"{target.variable} is not zero")
-        what = "the number of records"
-        which = f" where {' and '.join(conditions)}" if conditions else ""
-    else:
-        what = f"the {'mean' if target.is_mean else 'total'} of {target.variable}"
-        which = f" over records where {conditions[0]}" if conditions else " over all records"
+    what = _what(target)
     value = plain_number(target.value)
     if target.tolerance == 0:
-        return f"{what}{which} shall be exactly {value}"
+        return f"{what} shall be exactly {value}"
     if target.tolerance > 0:
-        return f"{what}{which} shall be {value}, within {_percent(target.tolerance)}"
+        return f"{what} shall be {value}, within {_percent(target.tolerance)}"
     counts = "" if target.importance == 1 else f", importance {target.importance:g}"
-    return f"{what}{which} shall be {value} (soft{counts})"
+    return f"{what} shall be {value} (soft{counts})"
+
+
+def _what(target: Declared) -> str:
+    """What a target is of, without what it shall be."""
+    if target.aggregate == "share":
+        what = "records" if target.variable is None else f"the total of {target.variable}"
+        return f"the share of {what}{_where(target.within)} that is where {_plain(target.filter)}"
+    if target.aggregate == "count":
+        counted = None if target.variable is None else f"{target.variable} is not zero"
+        first, second = (
+            f"the number of records{_where(condition, also=counted)}"
+            for condition in (target.filter, target.minus)
+        )
+    else:
+        noun = {
+            "sum": f"total of {target.variable}",
+            "mean": f"mean of {target.variable}",
+            "ratio": f"ratio of {target.variable} to {target.denominator}",
+            "quantile": f"{_quantile(target.level)} of {target.variable}",
+        }[target.aggregate]
+        first, second = (
+            f"the {noun} over {'all ' if condition is None else ''}records{_where(condition)}"
+            for condition in (target.filter, target.minus)
+        )
+    return first if target.minus is None else f"{first}, less {second},"
+
+
+def _quantile(share: float) -> str:
+    return "median" if share == 0.5 else f"{share:g} quantile"
+
+
+def _where(condition: str | None, also: str | None = None) -> str:
+    """Of which records, as the end of a phrase."""
+    both = [each for each in (_plain(condition), also) if each]
+    return f" where {' and '.join(both)}" if both else ""
+
+
+def _plain(condition: str | None) -> str:
+    return "" if condition is None else " ".join(condition.split())
 
 
 def plain_number(value: float) -> str:

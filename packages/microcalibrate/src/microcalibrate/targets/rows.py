@@ -20,6 +20,10 @@ COLUMNS = (
     "variable",
     "aggregate",
     "filter",
+    "denominator",
+    "within",
+    "minus",
+    "quantile",
     "tolerance",
     "importance",
     "family",
@@ -33,6 +37,21 @@ COLUMNS = (
 OTHER_WORDS = {"aggregate": "agg", "importance": "weight", "family": "group"}
 """What some of these may also be called."""
 
+AGGREGATES = ("sum", "count", "mean", "ratio", "share", "quantile")
+"""What a target may be of its variable."""
+
+# Columns that belong to some aggregates only: which, and whether these need it.
+_BELONGS = {
+    "denominator": (("ratio",), True),
+    "quantile": (("quantile",), True),
+    "within": (("share",), False),
+    "minus": (("sum", "count"), False),
+}
+_NEEDED = {
+    "denominator": "a denominator: the column of the data that its variable is divided by",
+    "quantile": "a quantile: the share of the records up to its value, 0.5 for a median",
+}
+
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -43,13 +62,17 @@ class Declared:
     Attributes:
         row: Its number, from 1.
         name: Of the target.
-        value: What the total, count or mean is known to be.
+        value: What the total, count, mean, ratio, share or quantile is known to be.
         variable: Column of the data that is added up, or None for a count of records.
-        aggregate: "sum", "count" or "mean".
+        aggregate: One of `AGGREGATES`.
         filter: Which records count, or None for all.
         tolerance: Allowed relative error: 0 exact, NaN soft.
         importance: Relative importance of a soft target.
         family: Group it belongs to, `""` for none.
+        denominator: Column of the data that a ratio divides by.
+        within: Which records a share is of, or None for all.
+        minus: Which records are taken off a sum or a count, or None for no difference.
+        quantile: Share of the records up to the value of a quantile, in `(0, 1)`.
     """
 
     row: int
@@ -61,11 +84,20 @@ class Declared:
     tolerance: float
     importance: float
     family: str
+    denominator: str | None = None
+    within: str | None = None
+    minus: str | None = None
+    quantile: float | None = None
 
     @property
-    def is_mean(self) -> bool:
-        """Whether a mean is asked for, and not a total."""
-        return self.aggregate == "mean"
+    def is_relative(self) -> bool:
+        """Whether it is a quotient of two totals, and not a total: means, ratios and so on."""
+        return self.aggregate not in ("sum", "count")
+
+    @property
+    def level(self) -> float:
+        """What the quotient of a relative target shall be: its value; of a quantile, its share."""
+        return self.value if self.quantile is None else self.quantile
 
     @property
     def where(self) -> str:
@@ -204,13 +236,28 @@ def declared(row: int, cells: Mapping[str, Any], column_names: Collection[str] |
     variable = variable if variable is not None else column
     aggregate = text("aggregate")
     if aggregate is None:
-        aggregate = "count" if variable is None and condition is not None else "sum"
-    if aggregate not in ("sum", "count", "mean"):
+        is_filtered = condition is not None or "minus" in cells
+        aggregate = "count" if variable is None and is_filtered else "sum"
+    if aggregate not in AGGREGATES:
         raise InvalidTargetTable(
-            f"{place}: its {used('aggregate')} is {aggregate!r}, and it must be 'sum', 'count' or "
-            "'mean'."
+            f"{place}: its {used('aggregate')} is {aggregate!r}, and it must be "
+            f"{', '.join(map(repr, AGGREGATES[:-1]))} or {AGGREGATES[-1]!r}."
         )
-    if variable is None and aggregate != "count":
+    for key, (kinds, is_needed) in _BELONGS.items():
+        if key in cells and aggregate not in kinds:
+            raise InvalidTargetTable(
+                f"{place}: it gives {key} {cells[key]!r}, which belongs to the aggregate "
+                f"{' or '.join(map(repr, kinds))}, and its aggregate is {aggregate!r}. Leave "
+                f"{key} out, or mend the aggregate."
+            )
+        if is_needed and aggregate in kinds and key not in cells:
+            raise InvalidTargetTable(f"{place}: a {aggregate} needs {_NEEDED[key]}.")
+    if aggregate == "share" and condition is None:
+        raise InvalidTargetTable(
+            f"{place}: a share needs a filter, of the records whose share it is. Add it; `within` "
+            "says of which records, all where it is blank."
+        )
+    if variable is None and aggregate not in ("count", "share"):
         if column_names is not None and name not in column_names:
             raise UnknownColumn(
                 f"{place}: it names no variable, and the data has no column {name!r}."
@@ -235,6 +282,14 @@ def declared(row: int, cells: Mapping[str, Any], column_names: Collection[str] |
             "importance", 1.0, lambda read: read >= 0, "a finite number that is not negative"
         ),
         family=str(cells.get(used("family"), "")),
+        denominator=text("denominator"),
+        within=text("within"),
+        minus=text("minus"),
+        quantile=None
+        if aggregate != "quantile"
+        else number(
+            "quantile", 0.5, lambda read: 0 < read < 1, "a share between 0 and 1, 0.5 for a median"
+        ),
     )
 
 

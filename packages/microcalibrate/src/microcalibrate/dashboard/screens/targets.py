@@ -85,6 +85,10 @@ def _column_config(dataset: Dataset) -> dict[str, Any]:
         "tolerance": config.NumberColumn("tolerance", min_value=0.0, width=90),
         "importance": config.NumberColumn("importance", min_value=0.0, width=95),
         "family": config.TextColumn("family", width=130),
+        "denominator": config.SelectboxColumn("ratio: divided by", options=columns, width=130),
+        "within": config.TextColumn("share: of records where", width=150),
+        "minus": config.TextColumn("less records where", width=150),
+        "quantile": config.NumberColumn("quantile: share below", min_value=0.0, width=150),
     }
 
 
