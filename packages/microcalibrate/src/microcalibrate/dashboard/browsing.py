@@ -20,6 +20,7 @@ def browse(
     columns: Mapping[str, Any],
     key: str,
     searched: tuple[str, ...] = ("name",),
+    noun: str = "target",
 ) -> None:
     """Show a table of targets with a search (`q` in the address) and an order (`sort`).
 
@@ -29,6 +30,7 @@ def browse(
         columns: Column to Streamlit's configuration of it; others are not shown.
         key: Of the widget.
         searched: Columns of text that are searched.
+        noun: What a row is.
     """
     search, order = st.columns([3, 2])
     with search:
@@ -38,11 +40,11 @@ def browse(
     with order:
         by = st.selectbox("Order", list(orders), key="sort", bind="query-params")
     shown = orders[by](found(table, wanted, searched))
-    parts.note(f"{words.count(len(shown), 'target')} of {len(table):,}.")
+    parts.note(f"{words.count(len(shown), noun)} of {len(table):,}.")
     parts.table(
         shown[[name for name in columns if name in shown.columns]],
         key=key,
-        alt="Targets",
+        alt=f"{noun.capitalize()}s",
         column_config=dict(columns),
         height=520 if len(shown) > 13 else "auto",
     )

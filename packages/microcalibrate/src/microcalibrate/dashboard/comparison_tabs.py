@@ -12,7 +12,7 @@ from microcalibrate.dashboard import links, parts, words
 from microcalibrate.dashboard.browsing import Order, browse
 from microcalibrate.figures import comparison as pairs
 from microcalibrate.figures import diagnostics, log_comparison
-from microcalibrate.figures.plotting import relative
+from microcalibrate.figures.plotting import amount, relative
 from microcalibrate.reports.page import Table
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def targets(comparison: Comparison) -> None:
     only = st.segmented_control(
         "Only",
         there,
-        format_func=lambda change: f"{CHANGES[change]} ({counts[change]:,})",
         key="change",
         bind="query-params",
     )
@@ -134,9 +133,9 @@ def one_target(comparison: Comparison) -> None:
             continue
         error = row[f"{side}_error"]
         off = "n/a (target 0)" if pd.isna(error) else relative(error, goal, signed=True)
-        tiles.append((words.figure(estimate), f"estimate in {name}", off))
+        tiles.append((amount(estimate), f"estimate in {name}", off))
     goal = row.first_target if not pd.isna(row.first_target) else row.second_target
-    parts.tiles([(words.figure(goal), "target", ""), *tiles])
+    parts.tiles([(amount(goal), "target", words.figure(goal)), *tiles])
     parts.chart("pair_course", log_comparison.target_course(comparison.logs, names[chosen]))
 
 
@@ -162,7 +161,8 @@ def settings(comparison: Comparison) -> None:
     if comparison.settings.empty:
         parts.note("No option differs, as far as both tell theirs.")
         return
-    rows = [[f"{cell}" for cell in row] for row in comparison.settings.to_numpy().tolist()]
+    given = comparison.settings.to_numpy().tolist()
+    rows = [["–" if cell in (None, "None") else f"{cell}" for cell in row] for row in given]
     heads = ["Setting that differs", *comparison.names]
     parts.show(Table(heads, rows, words=frozenset({1, 2})))
 
@@ -209,6 +209,6 @@ def _columns(comparison: Comparison) -> dict[str, Any]:
         "second_error": config.NumberColumn(
             "second: error", format="percent", width=105, help=second
         ),
-        "first_estimate": config.NumberColumn("first: estimate", format="localized", width=145),
-        "second_estimate": config.NumberColumn("second: estimate", format="localized", width=145),
+        "first_estimate": config.NumberColumn("first: estimate", format="localized", width=175),
+        "second_estimate": config.NumberColumn("second: estimate", format="localized", width=175),
     }

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from microcalibrate.cli.flags import in_flags
 from microcalibrate.dashboard import parts
-from microcalibrate.reports.page import Figure, Part, Section
+from microcalibrate.reports.page import Figure, Part, Section, Sentences, Table, Verdict
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.context import Context
     from microcalibrate.dashboard.outcomes import Outcome
 
 KEPT = 8
+LONG = 12
+"""Rows of a table from which on it is folded, so that what stands below it is found."""
+_FLAG = re.compile(r"`?--(no-)?([a-z][a-z0-9-]*)`?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,32 @@ def _read(folder: str, kind: str, _written: int) -> Saved:
     result = next(each for each in KINDS if each.name == kind).load(Path(folder))
     told = result.quality if kind == "trained model" else result
     report = reports[kind]
-    return Saved(result, report.headline(told), report.lead(told), report.sections(told))
+    lead = [_in_words(part) for part in report.lead(told)]
+    return Saved(result, report.headline(told), lead, report.sections(told))
+
+
+def _in_words(part: Part) -> Part:
+    """A part that names options as the forms of the page do."""
+    if isinstance(part, Verdict):
+        return replace(part, words=of_the_page(part.words), meaning=of_the_page(part.meaning))
+    if isinstance(part, Sentences):
+        return replace(part, sentences=[of_the_page(each) for each in part.sentences])
+    return part
+
+
+def of_the_page(text: str) -> str:
+    """A message of the library in the words of the page.
+
+    Examples:
+        >>> of_the_page("Raise lambda_max, or flag them with flag_dominating=True.")
+        'Raise “Lambda max”, or flag them with “Flag dominating”.'
+    """
+
+    def label(flag: re.Match[str]) -> str:
+        name = flag[2].replace("-", " ").capitalize()
+        return f"“{name}” off" if flag[1] else f"“{name}”"
+
+    return _FLAG.sub(label, in_flags(text)).replace("`", "")
 
 
 def show(found: Saved, further: Mapping[str, Callable[[], None]] | None = None) -> None:
@@ -91,12 +121,27 @@ def show_section(section: Section) -> None:
     """Show the parts of a section below its title; figures in the colours of the page."""
     st.subheader(section.title, anchor=False)
     for is_figure, run in groupby(section.parts, key=lambda part: isinstance(part, Figure)):
-        if not is_figure:
-            parts.show(*run)
-            continue
-        for part in run:
-            if isinstance(part, Figure):
-                parts.chart(part.name, part.drawn)
+        for is_long, some in groupby(run, key=_is_long):
+            if is_figure:
+                for part in some:
+                    if isinstance(part, Figure):
+                        parts.chart(part.name, part.drawn)
+            elif is_long:
+                for part in some:
+                    _folded(part)
+            else:
+                parts.show(*some)
+
+
+def _is_long(part: Part) -> bool:
+    return isinstance(part, Table) and len(part.rows) > LONG
+
+
+def _folded(part: Part) -> None:
+    if isinstance(part, Table):
+        # The heads are words of the reports' own.
+        with st.expander(f"{part.heads[0] or 'Table'}: {len(part.rows):,} rows"):
+            parts.show(part)
 
 
 def result_and_form(

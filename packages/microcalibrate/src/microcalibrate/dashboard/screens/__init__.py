@@ -4,7 +4,9 @@ from microcalibrate.dashboard.screen import Screen
 from microcalibrate.dashboard.screens import (
     compare,
     data,
+    diagnose,
     downloads,
+    regularise,
     results,
     robustness,
     run,
@@ -27,5 +29,7 @@ SCREENS: tuple[Screen, ...] = (
     tune.SCREEN,
     robustness.SCREEN,
     target_analysis.SCREEN,
+    diagnose.SCREEN,
+    regularise.SCREEN,
 )
 """Each is a file of this folder; screens of one group stand together."""
