@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from microcalibrate.applying import apply_prices
     from microcalibrate.calibration import Calibration, NotConvergedWarning
     from microcalibrate.diagnostics import Diagnosis, diagnose
     from microcalibrate.engine.distances import Distance
@@ -75,6 +76,7 @@ _HOMES = {
     "TrimmedWeights": "trimming",
     "TuningResult": "hyperparameter_tuning",
     "analyse_targets": "target_analysis",
+    "apply_prices": "applying",
     "build_targets": "targets",
     "check_targets": "target_checks",
     "describe_targets": "targets",
@@ -120,6 +122,7 @@ __all__ = [
     "TrimmedWeights",
     "TuningResult",
     "analyse_targets",
+    "apply_prices",
     "build_targets",
     "check_targets",
     "describe_targets",

@@ -149,7 +149,7 @@ def quantile_range(
     Examples:
         >>> ones = np.ones(4)
         >>> quantile_range(np.array([1.0, 2, 3, 4]), 0.5, ones, 0.5 * ones, 2 * ones)
-        (2.0, 1.0, 3.0)
+        (2.0, 1.0, 4.0)
     """
     used = (design > 0) & (upper > 0)
     if not used.any():
