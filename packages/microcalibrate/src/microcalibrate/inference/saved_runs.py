@@ -71,7 +71,7 @@ def calibration_of_run(
             f"the data have {len(data)} rows, and the run in {folder} has {n_records} records."
         )
     table = result.targets
-    options = {
+    options: dict[str, Any] = {
         name: -np.inf if settings[name] == "-inf" else settings[name]
         for name in OPTIONS
         if settings.get(name) is not None
