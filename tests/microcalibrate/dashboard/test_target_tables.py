@@ -63,6 +63,29 @@ def test_declared_targets_are_read_with_either_name_of_a_column():
     assert list(included(grid)["name"]) == ["old"]
 
 
+def test_nothing_that_the_library_reads_is_left_out():
+    """Every column of a target table has its place in the grid, under one of its names."""
+    from microcalibrate.targets.rows import COLUMNS as READ
+
+    cells = {name: "1" for name in READ if name not in ("agg", "weight", "group", "column")}
+
+    [row] = as_grid(pd.DataFrame([cells])).to_dict("records")
+
+    assert {name: float(row[name]) for name in cells} == dict.fromkeys(cells, 1.0)
+
+
+def test_a_ratio_and_a_median_come_through():
+    grid = read_text(
+        "name,value,variable,aggregate,denominator,quantile\n"
+        "tax rate,19%,tax,ratio,income,\nmedian,40000,income,quantile,,0.5\n"
+    )
+
+    rate, median = included(grid).to_dict("records")
+
+    assert (rate["value"], rate["denominator"]) == (0.19, "income")
+    assert (median["aggregate"], median["quantile"]) == ("quantile", 0.5)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

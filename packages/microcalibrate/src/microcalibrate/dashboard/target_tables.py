@@ -11,34 +11,22 @@ import numpy as np
 import pandas as pd
 
 from microcalibrate.errors import InvalidTargetTable
-from microcalibrate.targets import AGGREGATES as AGGREGATES
+from microcalibrate.targets.rows import COLUMNS as READ
+from microcalibrate.targets.rows import OTHER_WORDS
 
-COLUMNS = (
-    "include",
-    "name",
-    "value",
-    "variable",
-    "aggregate",
-    "filter",
-    "tolerance",
-    "importance",
-    "family",
-    "denominator",
-    "within",
-    "minus",
-    "quantile",
-)
+_USUAL = ("name", "value", "variable", "aggregate", "filter", "tolerance", "importance", "family")
+# Every column that is read has its place, under one of its names.
+_OTHERS = {"include", "column", *_USUAL, *OTHER_WORDS.values()}
+COLUMNS = ("include", *_USUAL, *(each for each in READ if each not in _OTHERS))
 """Columns of the grid, in their order."""
-NUMBERS = ("value", "tolerance", "importance", "quantile")
+NUMBERS = ("value", "quantile", "tolerance", "importance")
 
 # What other tables call these columns.
 _ALSO = {
     "target": "value",
     "total": "value",
     "column": "variable",
-    "agg": "aggregate",
-    "weight": "importance",
-    "group": "family",
+    **{other: name for name, other in OTHER_WORDS.items()},
     "target_name": "name",
 }
 _NO = ("0", "false", "no", "n", "off", "exclude", "excluded")

@@ -12,6 +12,7 @@ from microcalibrate.dashboard.screen import Screen
 from microcalibrate.dashboard.target_checking import checks
 from microcalibrate.dashboard.target_generator import generator
 from microcalibrate.errors import InvalidTargetTable
+from microcalibrate.targets.rows import AGGREGATES
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.context import Context
@@ -33,6 +34,7 @@ def render(context: Context) -> None:
     _take_in(context, dataset, grid)
     checks(context, dataset, grid)
     context.link("settings", "Go on to the settings", dataset=dataset.id)
+    context.link("target_analysis", "Which targets make trouble, and why", dataset=dataset.id)
 
 
 def _edited(dataset: Dataset) -> pd.DataFrame:
@@ -74,7 +76,7 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
 def _column_config(dataset: Dataset) -> dict[str, Any]:
     columns = [each["name"] for each in (dataset.profile or {})["columns"]]
     config = st.column_config
-    aggregates = list(target_tables.AGGREGATES)
+    aggregates = list(AGGREGATES)
     return {
         "include": config.CheckboxColumn("use", default=True, width=56),
         "name": config.TextColumn("name", required=True, width=230),
