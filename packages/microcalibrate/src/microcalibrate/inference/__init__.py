@@ -2,12 +2,7 @@
 
 from microcalibrate.inference.cautions import DesignVarianceWarning
 from microcalibrate.inference.design import SurveyDesign
-from microcalibrate.inference.estimates import Estimates
-from microcalibrate.inference.estimating import estimate
-from microcalibrate.inference.recalibrating import replicate_weights
-from microcalibrate.inference.replicate_weights import ReplicateWeights
-from microcalibrate.inference.replication import Replication
-from microcalibrate.inference.statistics import (
+from microcalibrate.inference.estimands import (
     Estimand,
     count,
     mean,
@@ -17,6 +12,11 @@ from microcalibrate.inference.statistics import (
     smooth,
     total,
 )
+from microcalibrate.inference.estimates import Estimates
+from microcalibrate.inference.estimating import estimate
+from microcalibrate.inference.recalibrating import replicate_weights
+from microcalibrate.inference.replicate_weights import ReplicateWeights
+from microcalibrate.inference.replication import Replication
 
 __all__ = [
     "DesignVarianceWarning",

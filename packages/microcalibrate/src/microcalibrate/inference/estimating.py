@@ -17,6 +17,7 @@ from microcalibrate.columns import Columns, Mask, Text, did_you_mean
 from microcalibrate.errors import InvalidEstimand, InvalidOption
 from microcalibrate.inference.cautions import DesignVarianceWarning, cautions_of
 from microcalibrate.inference.design import SurveyDesign
+from microcalibrate.inference.estimands import Estimand
 from microcalibrate.inference.estimates import Estimates
 from microcalibrate.inference.replicate_weights import ReplicateWeights
 from microcalibrate.inference.sampling_error import (
@@ -26,7 +27,7 @@ from microcalibrate.inference.sampling_error import (
     covariance_of_targets,
 )
 from microcalibrate.inference.sensitivity import Sensitivity
-from microcalibrate.inference.statistics import Differentiable, Estimand, Quantile, Statistic
+from microcalibrate.inference.statistics import Differentiable, Quantile, Statistic
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = npt.NDArray[np.float64]

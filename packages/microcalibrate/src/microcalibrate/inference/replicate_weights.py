@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from microcalibrate.errors import InvalidOption, InvalidReplicates
-from microcalibrate.inference.statistics import Estimand, OwnStatistic, Statistic
+from microcalibrate.inference.estimands import Estimand
+from microcalibrate.inference.statistics import OwnStatistic, Statistic
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
