@@ -105,3 +105,19 @@ def test_how_far_a_run_has_come_is_said_in_its_units(line, said):
     from microcalibrate.dashboard.progress import done_in_words
 
     assert done_in_words(line) == said
+
+
+def test_an_explanation_leaves_the_figure_and_its_place_too():
+    """What is drawn is as large as before, and names in the text are neither tags nor entities."""
+    figure = histogram()
+    figure.layout.title.subtitle.text = "Of &lt;i&gt; &amp; co.<br>In two lines."
+    before = figure.layout.height - figure.layout.margin.t
+
+    drawn, explanation = parts.explained(figure)
+
+    assert explanation == "Of <i> & co. In two lines."
+    assert drawn.layout.height - drawn.layout.margin.t == before
+    assert drawn.layout.height == figure.layout.height - 2 * parts.LINE_HEIGHT
+    assert drawn.layout.title.subtitle.text is None
+    assert figure.layout.title.subtitle.text.startswith("Of")
+    assert parts.explained(drawn) == (drawn, "")

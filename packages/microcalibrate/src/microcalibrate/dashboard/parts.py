@@ -6,7 +6,9 @@ Streamlit's Markdown.
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+LINE_HEIGHT = 17
+"""Pixels of a line of a figure's explanation."""
+# What figures put into their own texts; those of users are escaped there.
+_TAG = re.compile(r"</?b>|<br>")
 CHART_CONFIG = {
     "displaylogo": False,
     "modeBarButtons": [["toImage"]],
@@ -117,7 +123,7 @@ def empty(title: str, text: str) -> None:
 
 
 def chart(name: str, figure: Figure, alt: str | None = None) -> None:
-    """Show a figure in the colours of the page.
+    """Show a figure in the colours of the page, and its explanation below it, where it can break.
 
     Args:
         name: Unlike that of any other figure on the screen; also of the file when it is saved.
@@ -125,13 +131,34 @@ def chart(name: str, figure: Figure, alt: str | None = None) -> None:
         alt: What a reader who cannot see it is told; its title where nothing is given.
     """
     config = CHART_CONFIG | {"toImageButtonOptions": {"format": "svg", "filename": name}}
+    drawn, explanation = explained(figure)
     st.plotly_chart(
-        themed(figure, is_dark()),
+        themed(drawn, is_dark()),
         theme=None,
         key=f"chart_{name}",
         config=config,
         alt=alt or _title(figure),
     )
+    if explanation:
+        note(explanation)
+
+
+def explained(figure: Figure) -> tuple[Figure, str]:
+    """A figure without its explanation, as much less high, and the explanation as plain text.
+
+    Lines of a figure never break, so that on a narrow page they would be cut off.
+    """
+    from microcalibrate.figures.plotting import load_plotly
+
+    text = figure.layout.title.subtitle.text
+    if not text:
+        return figure, ""
+    drawn = load_plotly().graph_objects.Figure(figure)
+    less = LINE_HEIGHT * len(text.split("<br>"))
+    drawn.layout.title.subtitle = None
+    drawn.layout.margin.t = max(drawn.layout.margin.t - less, 0)
+    drawn.layout.height -= less
+    return drawn, html.unescape(_TAG.sub(" ", text))
 
 
 def is_dark() -> bool:
@@ -158,8 +185,7 @@ def _darker(part: Any) -> Any:
 
 
 def _title(figure: Figure) -> str:
-    text = figure.layout.title.text or ""
-    return text.replace("<b>", "").replace("</b>", "").replace("<br>", " ")
+    return html.unescape(_TAG.sub(" ", figure.layout.title.text or "")).strip()
 
 
 class _Empty(Part):
