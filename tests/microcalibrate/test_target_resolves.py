@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from microcalibrate.engine import solving
+from microcalibrate.engine import loop
 from microcalibrate.engine.distances import distance_named
 from microcalibrate.engine.solving import solve
 from microcalibrate.problem import Problem
@@ -109,7 +109,7 @@ def test_where_newton_steps_do_not_arrive_the_figures_are_the_same(
 ) -> None:
     data = survey(24, n_records=600, n_targets=16)
     usual = analysed(data, max_weight_ratio=2.0, n_resolve=3).table
-    monkeypatch.setattr(solving, "WARM_STEPS", 0)
+    monkeypatch.setattr(loop, "WARM_STEPS", 0)
 
     afresh = analysed(data, max_weight_ratio=2.0, n_resolve=3).table
 
