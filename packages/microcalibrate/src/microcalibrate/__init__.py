@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Targets,
         build_targets,
         describe_targets,
+        margins,
         totals_by_level,
     )
     from microcalibrate.trimming import TrimmedWeights, trim
@@ -85,6 +86,7 @@ _HOMES = {
     "estimate": "inference",
     "evaluate_robustness": "evaluation",
     "feasible_ratio_range": "engine.ratio_range",
+    "margins": "targets",
     "mean": "inference",
     "quantile": "inference",
     "ratio": "inference",
@@ -131,6 +133,7 @@ __all__ = [
     "estimate",
     "evaluate_robustness",
     "feasible_ratio_range",
+    "margins",
     "mean",
     "quantile",
     "ratio",

@@ -107,7 +107,7 @@ def _total_spread(result: CalibrationResult, distance: Distance) -> float:
     return float(d[(d > 0) & (lower < upper)].sum())
 
 
-def _bounds(result: CalibrationResult) -> dict[str, float | None]:
+def _bounds(result: CalibrationResult) -> dict[str, Any]:
     """The bounds on all records, as they were given."""
     found = {name: result.settings[name] for name in BOUNDS}
     return {name: -np.inf if value == "-inf" else value for name, value in found.items()}

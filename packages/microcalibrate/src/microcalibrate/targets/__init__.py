@@ -3,6 +3,7 @@
 from microcalibrate.targets.building import ColumnBuilder, Targets, build_targets
 from microcalibrate.targets.describing import describe_targets
 from microcalibrate.targets.levels import totals_by_level
+from microcalibrate.targets.margins import margins
 from microcalibrate.targets.rows import (
     AGGREGATES,
     COLUMNS,
@@ -24,6 +25,7 @@ __all__ = [
     "declared",
     "describe_targets",
     "is_included",
+    "margins",
     "read_rows",
     "totals_by_level",
 ]

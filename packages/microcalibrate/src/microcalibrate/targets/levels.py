@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,44 +59,97 @@ def totals_by_level(
         0  count/north    2.0  region == 'north'
         1  count/south    4.0  region == 'south'
     """
-    import pandas as pd
-
     columns = Columns(data)
     wanted = [by] if isinstance(by, str) else list(by)
-    if not wanted or len(set(wanted)) < len(wanted):
-        raise InvalidOption(f"by={wanted!r} must name one column at least, and none of them twice.")
-    levels = [_levels(columns, name) for name in wanted]
+    cells = cells_of(columns, wanted, variable)
+    start = prefix if prefix is not None else variable if variable is not None else "count"
+    values = np.full(len(cells.levels), np.nan) if weight is None else cells.totals(weight)
+    return target_rows(cells, values, start)
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells of a cross of columns to which a record contributes.
+
+    Attributes:
+        columns: Of the data.
+        by: Columns that were crossed.
+        variable: Column that is added up; None counts records.
+        levels: Values of each cell, in the order of the columns.
+        records: Positions of the records in some cell, shape `(n,)`.
+        cell: Which cell each of them is in, shape `(n,)`.
+        amounts: What each of them counts, shape `(n,)`.
+        n_missing: Records in no cell, for lack of a value.
+    """
+
+    columns: Columns
+    by: tuple[str, ...]
+    variable: str | None
+    levels: tuple[tuple[Any, ...], ...]
+    records: Codes
+    cell: Codes
+    amounts: npt.NDArray[np.float64]
+    n_missing: int
+
+    def totals(self, weight: str) -> npt.NDArray[np.float64]:
+        """Weighted total of each cell.
+
+        Raises:
+            InvalidProblem: If there is no such column of weights.
+        """
+        present = np.zeros(self.columns.n_records, dtype=np.bool_)
+        present[self.records] = True
+        weights = checked_weights(_numbers(self.columns, weight, present, 0.0))
+        amounts = weights[self.records] * self.amounts
+        return np.bincount(self.cell, amounts, len(self.levels)).astype(np.float64)
+
+
+def cells_of(columns: Columns, by: Sequence[str], variable: str | None) -> Cells:
+    """The cells that occur in the data.
+
+    Raises:
+        InvalidOption: If a column is not there, stands twice, or has too many values.
+        InvalidProblem: If the variable is not there, or holds no finite numbers.
+    """
+    if not by or len(set(by)) < len(by):
+        raise InvalidOption(
+            f"by={list(by)!r} must name one column at least, and none of them twice."
+        )
+    levels = [_levels(columns, name) for name in by]
     present = np.logical_and.reduce([codes >= 0 for codes, _ in levels])
     values = None if variable is None else _numbers(columns, variable, present)
-    weights = None if weight is None else checked_weights(_numbers(columns, weight, present, 0.0))
-
     records = np.flatnonzero(present if values is None else present & (values != 0))
     cells, cell = np.unique(
         np.column_stack([codes[records] for codes, _ in levels]), axis=0, return_inverse=True
     )
     if not len(cells):
-        raise InvalidOption(f"by={wanted!r} makes no cell to which a record contributes.")
+        raise InvalidOption(f"by={list(by)!r} makes no cell to which a record contributes.")
     if len(cells) > MOST_CELLS:
         raise InvalidOption(
-            f"by={wanted!r} makes {len(cells):,} cells, and {MOST_CELLS:,} is the most. Put values "
-            "into bands first, or cross fewer columns."
+            f"by={list(by)!r} makes {len(cells):,} cells, and {MOST_CELLS:,} is the most. Put "
+            "values into bands first, or cross fewer columns."
         )
-    start = prefix if prefix is not None else variable if variable is not None else "count"
-    totals = np.full(len(cells), np.nan)
-    if weights is not None:
-        amounts = weights[records] if values is None else (weights * values)[records]
-        totals = np.bincount(cell.ravel(), amounts, len(cells))
-    chosen = [
-        [labels[code] for (_, labels), code in zip(levels, row, strict=True)]
+    chosen = tuple(
+        tuple(labels[code] for (_, labels), code in zip(levels, row, strict=True))
         for row in cells.tolist()
-    ]
+    )
+    amounts = np.ones(len(records)) if values is None else values[records]
+    n_missing = int(np.count_nonzero(~present))
+    return Cells(columns, tuple(by), variable, chosen, records, cell.ravel(), amounts, n_missing)
+
+
+def target_rows(cells: Cells, values: npt.NDArray[np.float64], start: str) -> pd.DataFrame:
+    """A row of a target table for each cell, whose names begin with `start`."""
+    import pandas as pd
+
+    n_cells = len(cells.levels)
     return pd.DataFrame(
         {
-            "name": _names(start, wanted, chosen),
-            "value": totals,
-            "variable": pd.Series([variable] * len(cells), dtype=object),
-            "aggregate": "count" if variable is None else "sum",
-            "filter": [_filter(wanted, row) for row in chosen],
+            "name": _names(start, cells.by, cells.levels),
+            "value": values,
+            "variable": pd.Series([cells.variable] * n_cells, dtype=object),
+            "aggregate": "count" if cells.variable is None else "sum",
+            "filter": [_filter(cells.by, row) for row in cells.levels],
             "family": start,
         }
     )
@@ -137,7 +191,7 @@ def _numbers(
 
 
 def _names(start: str, by: Sequence[str], cells: Sequence[Sequence[Any]]) -> list[str]:
-    names = ["/".join([start, *map(_shown, cell)]) for cell in cells]
+    names = ["/".join([start, *map(shown_level, cell)]) for cell in cells]
     if len(set(names)) == len(names):
         return names
     # Values with slashes can run together; with the names of their columns they rarely do.
@@ -148,7 +202,8 @@ def _names(start: str, by: Sequence[str], cells: Sequence[Sequence[Any]]) -> lis
     return names
 
 
-def _shown(level: Any) -> str:
+def shown_level(level: Any) -> str:
+    """A value of a column as names have it: whole numbers without a point."""
     return f"{level:g}" if isinstance(level, float) and level == int(level) else str(level)
 
 
