@@ -180,3 +180,29 @@ def test_a_log_is_removed(opened, empty):
 
     assert [each.name for each in log_files.files(empty)] == ["B.csv"]
     assert not logs["A"].path.exists()
+
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize("tab", ["Side by side", "Targets", "Errors", "One target", "Course"])
+def test_hostile_names_of_logs_and_targets_are_shown_and_nothing_else(opened, empty, tab):
+    text = B.replace("other", HOSTILE)
+    names = (f"{HOSTILE}.csv", f"**{HOSTILE}** :smile:.csv")
+    one, two = (log_files.add(empty, name, io.BytesIO(text.encode())) for name in names)
+
+    page = opened(empty, "compare", a=one.id, b=two.id, tab=tab, target="2")
+
+    assert "<img" not in page.words
+    drawn = [each.proto.spec for each in page.tested.get("plotly_chart")]
+    assert not any("<img" in spec or "\\u003cimg" in spec for spec in drawn)
+    assert not [each.value for each in page.tested.markdown if "img" in each.value]
+
+
+def test_a_link_that_names_the_second_only_keeps_it_second(opened, empty):
+    logs = taken(empty, A=A, B=B, D=D)
+    for log in logs.values():
+        page = opened(empty, "compare", b=log.id)
+
+        assert page.widget("selectbox", "choose_b").value == log.id
+        assert page.widget("selectbox", "choose_a").value != log.id

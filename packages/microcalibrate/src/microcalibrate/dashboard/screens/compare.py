@@ -107,6 +107,9 @@ def _chosen(firsts: dict[str, Outcome], found: list[Outcome]) -> tuple[Outcome, 
     asked = firsts.get(st.query_params.get("b", ""))
     partners = _partners(asked, found) if asked else []
     order = {each.id: each for each in (*partners, *list(firsts.values())[1:], *firsts.values())}
+    if asked and "a" not in st.query_params:
+        # A link that names the second only must not have it taken for the first.
+        del order[asked.id]
     left, right = st.columns(2)
     with left:
         first = firsts[links.choose("First", {key: names[key] for key in order}, "a")]

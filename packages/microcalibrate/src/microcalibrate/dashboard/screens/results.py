@@ -18,16 +18,17 @@ def render(context: Context) -> None:
     if outcome is None:
         parts.empty(
             "No results yet",
-            "A calibration shows its results here when it is done. Logs and saved runs are opened "
-            "with: microcalibrate dashboard FOLDER --log FILE",
+            "A calibration shows its results here when it is done. Logs of earlier ones are taken "
+            "in on the Compare screen; saved runs open with: microcalibrate dashboard FOLDER",
         )
         context.link("settings", "Go to the settings")
         return
     if outcome.kind == "log":
         _log(outcome)
-        return
-    _calibration(outcome)
+    else:
+        _calibration(outcome)
     context.link("downloads", "Download its files", run=outcome.id)
+    context.link("compare", "Compare it with another", b=outcome.id)
 
 
 def _calibration(outcome: Outcome) -> None:
