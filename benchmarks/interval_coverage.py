@@ -1,6 +1,6 @@
 """How often 95% intervals hold what is true, over samples drawn from the embedded data.
 
-    python benchmarks/interval_coverage.py [--samples 2000] [--replicate-samples 300] [--jobs 1]
+    python benchmarks/interval_coverage.py [--samples 2000] [--replicate-samples 300]
 
 The 25,000 tax units are the population, each standing for itself; what is true is then known. Each
 sample draws clusters of tax units with replacement in six strata, is calibrated to known totals,
@@ -199,7 +199,7 @@ def main() -> None:
             }
             print(f"{method:45}", rows[method]["all"], rows[method]["coverage"])
     save(
-        "coverage",
+        "interval_coverage",
         {**vars(given), "level": 0.95, "seconds": time.perf_counter() - begun, "runs": rows},
     )
 

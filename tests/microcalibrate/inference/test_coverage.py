@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say; `benchmarks/coverage.py` has ten times as many."""
+"""Intervals hold the truth as often as they say; `benchmarks/interval_coverage.py` has more."""
 
 from __future__ import annotations
 
