@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate import progress
+from microcalibrate.engine.resolving import Resolver
 from microcalibrate.errors import InfeasibleReplicate, InvalidOption, InvalidReplicates
 from microcalibrate.inference import (
     DesignVarianceWarning,
@@ -216,8 +217,16 @@ def test_a_cancelled_run_goes_on_where_it_was(
     kept = sorted((tmp_path / "parts").glob("*.npy"))
     assert len(kept) == 3
     times = [one.stat().st_mtime_ns for one in kept]
+    solved = []
+    outcomes = Resolver.outcomes
 
+    def counted(self: Resolver, factors: np.ndarray) -> Any:
+        solved.append(factors.shape[1])
+        return outcomes(self, factors)
+
+    monkeypatch.setattr(Resolver, "outcomes", counted)
     found = replicate_weights(made, drawn, progress=False, folder=tmp_path / "parts")
+    assert sum(solved) == 40 - 15
     assert np.array_equal(found.weights, replicate_weights(made, drawn, progress=False).weights)
     assert [one.stat().st_mtime_ns for one in kept] == times
 
