@@ -304,3 +304,29 @@ def test_columns_of_the_data_frame_are_left_alone() -> None:
     estimate(calibrated(data), [mean("income"), quantile("income")], data, design=DESIGN, by="sex")
     pd.testing.assert_frame_equal(data, before)
     assert columns_of(data).shape == (160, 3)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, np.nan])
+def test_independent_parts_have_the_errors_of_the_whole(tolerance: float) -> None:
+    data = people(n_clusters=80)
+    in_stratum = (data["stratum"].to_numpy()[:, None] == np.arange(4)).astype(float)
+    columns = np.hstack([in_stratum, in_stratum * data[["age"]].to_numpy()])
+    targets = columns.T @ data["weight"].to_numpy() * np.linspace(0.95, 1.1, 8)
+    found = []
+    for options in ({}, {"partition": data["stratum"]}):
+        made = Calibration(data["weight"], targets, columns, tolerances=tolerance, **options)
+        made.calibrate(progress=False)
+        asked = [total("income"), mean("tax")]
+        errors = 0.01 * targets
+        found.append(estimate(made, asked, data, design=DESIGN, target_errors=errors).table)
+    assert_allclose(found[0].iloc[:, 1:], found[1].iloc[:, 1:], rtol=1e-5)
+
+
+def test_errors_of_weights_that_are_equal_within_clusters_are_refused() -> None:
+    data = people()
+    made = Calibration(
+        data["weight"], [7_000.0], np.ones((len(data), 1)), tolerances=0, cluster=data["cluster"]
+    )
+    made.calibrate(progress=False)
+    with pytest.raises(InvalidOption, match="one row per cluster"):
+        estimate(made, mean("income"), data, design=DESIGN)
