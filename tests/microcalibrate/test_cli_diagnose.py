@@ -316,3 +316,36 @@ def test_nothing_on_the_page_is_loaded_and_no_text_is_a_tag() -> None:
     flagged = reader.table("Record")
     assert flagged[0][0] == "r17"
     assert "income" in flagged[0][1]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("named", ["", "--id name"])
+def test_the_weights_of_a_calibration_are_diagnosed(named: str) -> None:
+    """The same as the library finds with these weights, zeros of dropped records included."""
+    from microcalibrate.result import CalibrationResult
+
+    people = pd.read_csv("people.csv")
+    total = float((people.w * people.age).sum())
+    pd.DataFrame({"name": ["age"], "value": [1.1 * total]}).to_csv("goals.csv", index=False)
+    calibrate = f"calibrate people.csv --weight w {named} --targets goals.csv --records 300"
+    assert run(f"{calibrate} --out fit --quiet").exit_code == 0
+
+    words = f"diagnose people.csv --run fit {named} --surface surface.json --out run --quiet"
+    assert run(words).exit_code == 0
+
+    fitted = CalibrationResult.load("fit").weights
+    found = Diagnosis.load("run").records.set_index("id")
+    expected = diagnose(
+        people, weights=fitted, id_column=named[5:] or None, surface=SURFACE
+    ).records.set_index("id")
+    assert (fitted == 0).sum() == 300
+    assert_allclose(found.weight, expected.weight.reindex(found.index))
+    assert_allclose(found.share, expected.share.reindex(found.index))
+
+
+@pytest.mark.usefixtures("here")
+def test_weights_come_from_one_place() -> None:
+    found = run("diagnose people.csv --weight w --run fit --surface surface.json --out run")
+
+    assert found.exit_code == BAD_USAGE
+    assert "both say which weights" in unwrapped(found.output)

@@ -200,9 +200,13 @@ def test_hostile_names_of_logs_and_targets_are_shown_and_nothing_else(opened, em
 
 
 def test_a_link_that_names_the_second_only_keeps_it_second(opened, empty):
+    """Even if it was the first a moment ago."""
     logs = taken(empty, A=A, B=B, D=D)
-    for log in logs.values():
-        page = opened(empty, "compare", b=log.id)
+    page = opened(empty, "compare", a=logs["A"].id, b=logs["B"].id)
 
-        assert page.widget("selectbox", "choose_b").value == log.id
-        assert page.widget("selectbox", "choose_a").value != log.id
+    page.tested.query_params.clear()
+    page.tested.query_params["b"] = logs["A"].id
+    page.run()
+
+    assert page.widget("selectbox", "choose_b").value == logs["A"].id
+    assert page.widget("selectbox", "choose_a").value != logs["A"].id

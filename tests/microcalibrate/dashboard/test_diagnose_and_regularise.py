@@ -122,6 +122,22 @@ def test_a_diagnosis_is_started_with_what_the_form_says(opened, workspace, datas
     run.delete()
 
 
+def test_the_weights_of_a_calibration_are_diagnosed(opened, workspace, dataset, calibrated, wait):
+    from microcalibrate.result import CalibrationResult
+
+    page = opened(
+        workspace, "diagnostics", view="New diagnosis", source=dataset.id, weights=calibrated.id
+    )
+    page.widget("button", "start_diagnose").click()
+    page.tested.run()
+
+    run = wait(next(each for each in workspace.runs() if each.command == "diagnose"))
+    found = Diagnosis.load(run.result_folder).records.set_index("id").weight
+    expected = CalibrationResult.load(calibrated.result_folder).weights_table().set_index("id")
+    assert found.to_numpy() == pytest.approx(expected.weight[found.index].to_numpy())
+    run.delete()
+
+
 def test_programs_and_files_of_the_readers_choice_are_not_offered(opened, workspace, dataset):
     page = opened(workspace, "diagnostics", view="New diagnosis", source=dataset.id)
 

@@ -35,6 +35,13 @@ def diagnose(
         str | None, typer.Option(help="Column with the weights, for a table without a schema.")
     ] = None,
     id_column: IdColumn = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Saved calibration of the same records: its weights, instead of a column's.",
+        ),
+    ] = None,
     surface: SurfaceGiven = None,
     reforms: Reforms = None,
     random_reforms: RandomReforms = None,
@@ -91,8 +98,8 @@ def diagnose(
         raise typer.BadParameter(
             "--left-out needs --targets, which the weights of the others are fitted to."
         )
-    check_out(out, report, (data, schema, targets))
-    tables, named = _tables(data, schema, weight, id_column)
+    check_out(out, report, (data, schema, targets, run))
+    tables, named = _tables(data, schema, weight, id_column, run)
     from microcalibrate.cli.surveys import read_reforms, read_surface
     from microcalibrate.diagnostics import diagnose as diagnose_tables
     from microcalibrate.io import read_table
@@ -131,25 +138,40 @@ def diagnose(
 
 
 def _tables(
-    data: Path, schema: Path | None, weight: str | None, id_column: str | None
+    data: Path, schema: Path | None, weight: str | None, id_column: str | None, run: Path | None
 ) -> tuple[Any, dict[str, Any]]:
-    """The survey, or a table with the names of its columns of weights and ids."""
+    """The survey, or a table with its weights and the name of its column of ids."""
     from microcalibrate.cli.surveys import read_survey, refuse_hdf5
 
+    if weight is not None and run is not None:
+        raise typer.BadParameter(
+            "--weight and --run both say which weights. Leave one of them out."
+        )
     if schema is None and not data.is_dir():
-        if weight is None:
+        if weight is None and run is None:
             raise typer.BadParameter(
-                f"{data} needs --weight (the column with the weights), or --schema (a JSON file "
-                "that says what each column is)."
+                f"{data} needs --weight (the column with the weights) or --run (a calibration of "
+                "it), or --schema (a JSON file that says what each column is)."
             )
         from microcalibrate.io import read_table
 
         refuse_hdf5(data)
-        return read_table(data), {"weights": weight, "id_column": id_column}
+        weights = weight if run is None else _weights_of(run)
+        return read_table(data), {"weights": weights, "id_column": id_column}
     for option, value in (("--weight", weight), ("--id", id_column)):
         if value is not None:
             raise typer.BadParameter(
                 f"{option} is for a table without a schema, and the schema names these columns. "
                 "Leave it out."
             )
-    return read_survey(data, schema), {}
+    return read_survey(data, schema), {} if run is None else {"weights": _weights_of(run)}
+
+
+def _weights_of(run: Path) -> Any:
+    """Weights of a saved calibration by the identifiers of its records."""
+    import pandas as pd
+
+    from microcalibrate.result import CalibrationResult
+
+    result = CalibrationResult.load(run)
+    return pd.Series(result.weights, index=result.record_ids, name="weight")

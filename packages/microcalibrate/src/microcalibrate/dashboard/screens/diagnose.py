@@ -180,11 +180,24 @@ def _of_dataset(context: Context, dataset: Dataset) -> None:
         return
     profile = dataset.profile or {}
     numbers = [e["name"] for e in profile["columns"] if e["type"] in ("integer", "number")]
-    words = [str(dataset.table), "--weight", roles.weight]
+    words = [str(dataset.table), *_weights(context, dataset, roles.weight)]
     words += ["--id", roles.id] if roles.id else []
     grid = target_tables.included(drafts.read_targets(dataset))
     targets = None if grid.empty else target_tables.as_bytes(grid)
     _fill_in(context, words, dataset.name, numbers, columns_of(dataset), targets, dataset.id)
+
+
+def _weights(context: Context, dataset: Dataset, column: str) -> list[str]:
+    """Which weights are looked at: those of the design, or of a calibration of the data set."""
+    design = "design"
+    found = {
+        each.id: each
+        for each in context.outcomes("calibration")
+        if each.run is not None and each.run.details.get("dataset") == dataset.id
+    }
+    names = {design: f"of the design: {column}", **{key: each.name for key, each in found.items()}}
+    chosen = links.choose("Weights", names, "weights")
+    return ["--weight", column] if chosen == design else ["--run", str(found[chosen].path)]
 
 
 def _of_survey(context: Context, survey: SurveyFolder) -> None:

@@ -29,6 +29,15 @@ def render(context: Context) -> None:
         _calibration(outcome)
     context.link("downloads", "Download its files", run=outcome.id)
     context.link("compare", "Compare it with another", b=outcome.id)
+    dataset = outcome.run.details.get("dataset") if outcome.run else None
+    if dataset:
+        context.link(
+            "diagnostics",
+            "Diagnose its weights",
+            view="New diagnosis",
+            source=dataset,
+            weights=outcome.id,
+        )
 
 
 def _calibration(outcome: Outcome) -> None:
