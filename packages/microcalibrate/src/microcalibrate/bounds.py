@@ -133,10 +133,11 @@ def settled_on_bounds(
         upper: Greatest ratio, shape `(n_records,)`.
 
     Examples:
-        >>> weights = np.array([3.0 * 1.1])
-        >>> bool(weights / 3.0 <= 1.1), bool(settled_on_bounds(
-        ...     weights, np.array([3.0]), np.zeros(1), np.array([1.1])) / 3.0 <= 1.1)
-        (False, True)
+        >>> d, none, most = np.array([13.0]), np.zeros(1), np.array([1.3])
+        >>> (most * d / d <= most).item()
+        False
+        >>> (settled_on_bounds(most * d, d, none, most) / d <= most).item()
+        True
     """
     room = (design_weights > 0) & (lower < upper)
     settled = weights.copy()
