@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from microcalibrate.progress import ProgressBar
 from microcalibrate.reduction import draw_records, refit_records, survivors_of
 from microcalibrate.result import CalibrationResult, Status
 from microcalibrate.settings import Settings
-from microcalibrate.structure import PER_RECORD, Structure, columns_for, parts_table
+from microcalibrate.structure import Structure, labelled, options_for, parts_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,13 +162,13 @@ class Calibration:
         )
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
         names = self.problem.target_names
-        self._families = _labels(
+        self._families = labelled(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
         )
         self._record_ids = (
             np.arange(self.problem.n_records)
             if record_ids is None
-            else np.array(_labels(record_ids, range(self.problem.n_records), "record_ids"))
+            else np.array(labelled(record_ids, range(self.problem.n_records), "record_ids"))
         )
         self._result: CalibrationResult | None = None
 
@@ -208,13 +208,52 @@ class Calibration:
             )
         weights = checked_weights(data[weight].to_numpy())
         built = build_targets(data, targets, initial_weights=weights)
-        named = {name: options[name] for name in PER_RECORD if name in options}
-        options |= columns_for(data, named)
-        options.setdefault("tolerances", built.tolerances)
-        options.setdefault("importances", built.importances)
-        options.setdefault("scales", built.scales)
-        options.setdefault("families", [family or None for family in built.families])
-        return cls(weights, built.values, built.matrix, target_names=built.names, **options)
+        return cls(weights, built.values, built.matrix, **options_for(data, built, options))
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: Any,
+        targets: Any,
+        *,
+        unit: str | None = None,
+        weight: str | None = None,
+        ids: Mapping[str, str] | None = None,
+        links: Mapping[str, Mapping[str, str]] | None = None,
+        **options: Any,
+    ) -> Calibration:
+        """Set up a calibration of households with targets for them and for their members.
+
+        Each unit has one weight, and adds to a target what its rows of the target's table add.
+
+        Args:
+            tables: A DataFrame per entity, `{"household": …, "person": …}`, or a survey.
+            targets: Table of targets, as for `from_table`. The column `entity` names the table
+                that each is about, the unit's where it is blank; filters may also name columns of
+                the unit.
+            unit: Entity that carries the weight; the one whose table has its column if None.
+            weight: Column with the design weights of the units, "weight" if None.
+            ids: Identifier column of each entity; `<entity>_id` if None.
+            links: Child entity to (parent entity to link column); columns of a child that are
+                called like an identifier of a parent if None.
+            **options: Any keyword of `Calibration`; names of columns are those of the unit.
+
+        Returns:
+            The calibration, with a record per unit in the order of its table.
+
+        Raises:
+            InvalidProblem: If tables are not linked, or a target cannot be built.
+        """
+        from microcalibrate.linked_tables import linked_units
+        from microcalibrate.targets import targets_of_units
+
+        frame, weights = linked_units(tables, unit=unit, weight=weight, ids=ids, links=links)
+        built = targets_of_units(
+            frame.tables, frame.unit, lambda name: frame.rows_of(name, frame.unit), targets, weights
+        )
+        options.setdefault("record_ids", frame.unit_ids)
+        options = options_for(frame.tables[frame.unit], built, options)
+        return cls(weights, built.values, built.matrix, **options)
 
     def calibrate(
         self, max_iter: int = 1000, *, start_prices: Any = None, progress: bool | None = None
@@ -355,16 +394,3 @@ class Calibration:
     def summary(self) -> str:
         """What was asked and what came out, in a few lines."""
         return self.result.summary()
-
-
-def _labels(given: Any, default: Sequence[Any], what: str) -> list[Any]:
-    """One label per item, the default where none is given."""
-    if given is None:
-        return list(default)
-    labels = list(given)
-    if len(labels) != len(default):
-        raise InvalidProblem(f"{what} has {len(labels)} entries for {len(default)} items.")
-    return [
-        fallback if label is None else label
-        for label, fallback in zip(labels, default, strict=True)
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from microcalibrate.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from microcalibrate.targets import Targets
 
 Index = NDArray[np.int64]
 
@@ -164,6 +166,41 @@ def columns_for(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:
             )
         found[option] = data[value].to_numpy() if isinstance(value, str) else value
     return found
+
+
+def options_for(data: Any, built: Targets, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a calibration to declared targets: what users say, else what the table says.
+
+    Args:
+        data: DataFrame (pandas or polars) whose columns options may name.
+        built: The targets.
+        options: Keywords of a calibration.
+
+    Raises:
+        InvalidProblem: If a column that is named is not there.
+    """
+    named = {name: options[name] for name in PER_RECORD if name in options}
+    declared = {
+        "target_names": built.names,
+        "tolerances": built.tolerances,
+        "importances": built.importances,
+        "scales": built.scales,
+        "families": [family or None for family in built.families],
+    }
+    return declared | dict(options) | columns_for(data, named)
+
+
+def labelled(given: Any, default: Sequence[Any], what: str) -> list[Any]:
+    """One label per item, the default where none is given."""
+    if given is None:
+        return list(default)
+    labels = list(given)
+    if len(labels) != len(default):
+        raise InvalidProblem(f"{what} has {len(labels)} entries for {len(default)} items.")
+    return [
+        fallback if label is None else label
+        for label, fallback in zip(labels, default, strict=True)
+    ]
 
 
 def parts_table(parts: tuple[Part, ...]) -> pd.DataFrame:

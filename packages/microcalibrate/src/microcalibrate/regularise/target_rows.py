@@ -11,11 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from microcalibrate.arrays import Vector
-from microcalibrate.diagnostics.unit_targets import targets_of_units
 from microcalibrate.errors import InvalidProblem
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.provenance import without_provenance
 from microcalibrate.regularise.survey import Survey
+from microcalibrate.targets import targets_of_units
 
 Tables: TypeAlias = dict[str, pd.DataFrame]
 BuildMatrix: TypeAlias = Callable[[Tables], Any]

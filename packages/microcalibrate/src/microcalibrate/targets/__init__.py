@@ -10,9 +10,11 @@ from microcalibrate.targets.rows import (
     OTHER_WORDS,
     Declared,
     declared,
+    included_rows,
     is_included,
     read_rows,
 )
+from microcalibrate.targets.units import targets_of_units
 
 __all__ = [
     "AGGREGATES",
@@ -24,8 +26,10 @@ __all__ = [
     "build_targets",
     "declared",
     "describe_targets",
+    "included_rows",
     "is_included",
     "margins",
     "read_rows",
+    "targets_of_units",
     "totals_by_level",
 ]

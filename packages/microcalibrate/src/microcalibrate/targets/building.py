@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,8 +21,7 @@ from microcalibrate.expressions import evaluate
 from microcalibrate.targets.rows import (
     Declared,
     declared,
-    is_included,
-    read_rows,
+    included_rows,
     refuse_same_names,
 )
 
@@ -121,20 +120,30 @@ def build_targets(
                [50.,  0.],
                [30.,  1.]])
     """
-    rows = enumerate(read_rows(table), start=1)
-    used = [(number, cells) for number, cells in rows if is_included(number, cells)]
-    if not used:
-        raise InvalidTargetTable(
-            "No row of the target table is included: set `include` to true in one at least."
-        )
+    used = included_rows(table)
     columns = Columns(data)
     if columns.n_records == 0:
         raise InvalidTargetTable("The data has no records, so no target can be met.")
     weights = _checked_weights(initial_weights, columns.n_records)
-    targets = [declared(number, cells, columns.names) for number, cells in used]
-    refuse_same_names(targets)
+    return build_rows(used, ColumnBuilder(columns), weights)
 
-    builder = ColumnBuilder(columns)
+
+def build_rows(
+    rows: Sequence[tuple[int, Mapping[str, Any]]], builder: ColumnBuilder, weights: Vector | None
+) -> Targets:
+    """Targets of numbered rows, whose `include` is not looked at.
+
+    Args:
+        rows: Number of each row, and its cells without blank ones.
+        builder: Of columns of the estimate matrix.
+        weights: Checked design weights, shape `(n_records,)`, for the scales of quotients.
+
+    Raises:
+        InvalidTargetTable: If a target cannot be built.
+    """
+    columns = builder.columns
+    targets = [declared(number, cells, columns.names) for number, cells in rows]
+    refuse_same_names(targets)
     contributions = [builder.contributions(target) for target in targets]
     values = np.concatenate([values for _, values in contributions])
     positions: npt.NDArray[Any] = np.concatenate([records for records, _ in contributions])
@@ -174,10 +183,12 @@ class ColumnBuilder:
     """Columns of targets; what several of them share is computed once.
 
     Attributes:
-        columns: Of the data.
+        columns: Of the data: variables.
+        conditions: Columns that filters may name; those of the data where None is given.
     """
 
     columns: Columns
+    conditions: Columns | None = None
     selections: dict[str | None, Index] = field(default_factory=dict)
     variables: dict[str, Vector] = field(default_factory=dict)
 
@@ -188,7 +199,7 @@ class ColumnBuilder:
                 selected = np.arange(self.columns.n_records)
             else:
                 try:
-                    selected = np.flatnonzero(evaluate(condition, self.columns))
+                    selected = np.flatnonzero(evaluate(condition, self.conditions or self.columns))
                 except InvalidExpression as error:
                     raise InvalidExpression(f"{target.where}: {error}") from error
             self.selections[condition] = selected

@@ -180,6 +180,23 @@ def is_included(row: int, cells: Mapping[str, Any]) -> bool:
     )
 
 
+def included_rows(
+    table: Table | Iterable[Mapping[str, Any]],
+) -> list[tuple[int, dict[str, Any]]]:
+    """Rows that are to be used, each with its number, from 1.
+
+    Raises:
+        InvalidTargetTable: If there is none, or the table cannot be read.
+    """
+    rows = enumerate(read_rows(table), start=1)
+    used = [(number, cells) for number, cells in rows if is_included(number, cells)]
+    if not used:
+        raise InvalidTargetTable(
+            "No row of the target table is included: set `include` to true in one at least."
+        )
+    return used
+
+
 def declared(row: int, cells: Mapping[str, Any], column_names: Collection[str] | None) -> Declared:
     """Check what one row says by itself.
 

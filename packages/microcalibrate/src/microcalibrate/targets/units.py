@@ -1,0 +1,149 @@
+"""Declared targets of several tables, and what each unit adds to them.
+
+Persons belong to households and a household has one weight: what its members add to a target, it
+adds. So targets of every level are columns of one matrix, with a row per unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from microcalibrate.columns import Columns, Table, did_you_mean
+from microcalibrate.errors import InvalidTargetTable
+from microcalibrate.targets.building import ColumnBuilder, Targets, build_rows
+from microcalibrate.targets.rows import included_rows, where
+
+Vector: TypeAlias = npt.NDArray[np.float64]
+Index: TypeAlias = npt.NDArray[np.intp]
+
+
+def targets_of_units(
+    tables: Mapping[str, Any],
+    unit: str,
+    unit_rows: Callable[[str], Index],
+    table: Table | Iterable[Mapping[str, Any]],
+    weights: Vector,
+) -> Targets:
+    """Declared targets, each of the table that its `entity` names, the unit's where that is blank.
+
+    A filter may also name columns of the unit, such as the state that a person's household is in.
+
+    Args:
+        tables: One pandas DataFrame per entity.
+        unit: The entity that carries the weight.
+        unit_rows: Row of the unit that each row of an entity belongs to.
+        table: The declared targets.
+        weights: Weight of each unit, shape `(n_units,)`.
+
+    Returns:
+        The targets, in the order of the table; the matrix has a row per unit.
+
+    Raises:
+        InvalidTargetTable: If a target cannot be built, or stands twice.
+
+    Examples:
+        >>> import pandas as pd
+        >>> homes, people = pd.DataFrame({"rooms": [3, 5]}), pd.DataFrame({"age": [70, 9, 30]})
+        >>> wanted = [
+        ...     {"name": "rooms", "value": 8},
+        ...     {"name": "adults", "value": 2, "filter": "age > 17", "entity": "person"},
+        ... ]
+        >>> of_home = {"household": np.array([0, 1]), "person": np.array([0, 0, 1])}
+        >>> targets_of_units(
+        ...     {"household": homes, "person": people}, "household", of_home.get, wanted, np.ones(2)
+        ... ).matrix.toarray()
+        array([[3., 1.],
+               [5., 1.]])
+    """
+    by_entity: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    first: dict[str, int] = {}
+    for number, cells in included_rows(table):
+        name, entity = str(cells.get("name", "")), str(cells.get("entity", unit))
+        if entity not in tables:
+            raise InvalidTargetTable(
+                f"{where(number, name)}: it is of the entity {entity!r}, and the survey has the "
+                f"tables {', '.join(tables)}.{_nearest(entity, tables)} Mend the column `entity`."
+            )
+        if name and name in first:
+            raise InvalidTargetTable(
+                f"{where(number, name)}: row {first[name]} has the same name. Give each target a "
+                "name of its own."
+            )
+        first[name] = number
+        by_entity.setdefault(entity, []).append((number, cells))
+    built = {}
+    for entity, rows in by_entity.items():
+        of_unit = unit_rows(entity)
+        columns = Columns(tables[entity])
+        conditions = Columns(_WithUnit(tables[entity], tables[unit], of_unit))
+        if entity == unit:
+            conditions = columns
+        if columns.n_records == 0:
+            raise InvalidTargetTable(f"The table {entity!r} has no rows, so no target can be met.")
+        built[entity] = build_rows(rows, ColumnBuilder(columns, conditions), weights[of_unit])
+    n_units = len(weights)
+    parts: list[Any] = [
+        sp.csr_array(_members(unit_rows(entity), n_units) @ found.matrix)
+        for entity, found in built.items()
+    ]
+    order = np.argsort([number for rows in by_entity.values() for number, _ in rows])
+    matrix = sp.csr_array(sp.hstack(parts, format="csr")[:, order])
+    matrix.sort_indices()
+
+    def joined(what: str) -> Any:
+        return np.concatenate([np.asarray(getattr(found, what)) for found in built.values()])[order]
+
+    return Targets(
+        names=tuple(map(str, joined("names"))),
+        values=joined("values"),
+        matrix=matrix,
+        tolerances=joined("tolerances"),
+        importances=joined("importances"),
+        families=tuple(map(str, joined("families"))),
+        scales=joined("scales"),
+    )
+
+
+def _members(of_unit: Index, n_units: int) -> sp.csr_array:
+    """A matrix that sums rows up to their units."""
+    n_rows = len(of_unit)
+    return sp.csr_array((np.ones(n_rows), (of_unit, np.arange(n_rows))), (n_units, n_rows))
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    return did_you_mean(name, known).replace("columns", "tables")
+
+
+@dataclass(frozen=True, eq=False)
+class _WithUnit(Mapping[str, Any]):
+    """Columns of a table, and those of the unit that it has none of that name for.
+
+    Attributes:
+        own: The table.
+        unit: That of the unit.
+        rows: Row of the unit for each row.
+    """
+
+    own: Any
+    unit: Any
+    rows: Index
+
+    def __getitem__(self, name: str) -> Any:
+        """One column, computed when it is asked for."""
+        if name in self.own.columns:
+            return self.own[name].to_numpy()
+        return self.unit[name].to_numpy()[self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, the table's own first."""
+        return iter(dict.fromkeys([*self.own.columns, *self.unit.columns]))
+
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(list(iter(self)))
