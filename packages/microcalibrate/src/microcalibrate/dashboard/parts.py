@@ -27,6 +27,8 @@ LINE_HEIGHT = 17
 """Pixels of a line of a figure's explanation."""
 # What figures put into their own texts; those of users are escaped there.
 _TAG = re.compile(r"</?b>|<br>")
+TABS = ("tab", "view")
+"""Keys of rows of tabs."""
 CHART_CONFIG = {
     "displaylogo": False,
     "modeBarButtons": [["toImage"]],
@@ -110,11 +112,20 @@ def tabs(draws: Mapping[str, Callable[[], None]], key: str = "tab") -> None:
         draws: Title of each tab, in words of the page's own, to what draws it.
         key: Name in the address.
     """
+    wanted = st.session_state.pop(f"next_{key}", None)
+    if wanted in draws:
+        st.session_state[key] = wanted
     made = st.tabs(list(draws), key=key, bind="query-params")
     for tab, draw in zip(made, draws.values(), strict=True):
         if tab.open:
             with tab:
                 draw()
+
+
+def open_next(tabs: Mapping[str, str]) -> None:
+    """Have tabs open where they are drawn next: the title of one by the key of its row."""
+    for key, title in tabs.items():
+        st.session_state[f"next_{key}"] = title
 
 
 def empty(title: str, text: str) -> None:
