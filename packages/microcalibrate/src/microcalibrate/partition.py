@@ -1,8 +1,9 @@
 """Independent parts of a problem, solved side by side: each with its own certificate.
 
 Where every target is about the records of one part, such as a state, the problem falls apart. The
-answer is that of one solve; it takes less time, as the matrices of all parts together are far
-smaller than that of the whole, and a part that cannot be solved is known by its name.
+answer is that of one solve. With many targets a part it takes less time, as the matrices of all
+parts together are far smaller than that of the whole; and a part that cannot be solved is known by
+its name.
 """
 
 from __future__ import annotations
