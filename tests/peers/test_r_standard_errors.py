@@ -40,16 +40,18 @@ say <- function(design, how, statistic, domain, estimate, se, more = NA)
 ask <- function(name, how, d) {
   for (variable in c("enroll", "api00")) {
     f <- as.formula(paste("~", variable))
-    t <- svytotal(f, d, deff = "replace"); say(name, how, paste0("total-", variable), "all", coef(t), SE(t), deff(t))
-    m <- svymean(f, d, deff = "replace"); say(name, how, paste0("mean-", variable), "all", coef(m), SE(m), deff(m))
+    tell <- function(kind, domain, x, more)
+      say(name, how, paste0(kind, "-", variable), domain, coef(x), SE(x), more)
+    t <- svytotal(f, d, deff = "replace"); tell("total", "all", t, deff(t))
+    m <- svymean(f, d, deff = "replace"); tell("mean", "all", m, deff(m))
     for (p in c(0.25, 0.5, 0.9)) {
       q <- svyquantile(f, d, p)
       say(name, how, paste0("quantile-", variable, "-", p), "all", coef(q), SE(q), confint(q)[1, 1])
     }
     for (level in c("No", "Yes")) {
       s <- subset(d, comp.imp == level)
-      m <- svymean(f, s, deff = "replace"); say(name, how, paste0("mean-", variable), level, coef(m), SE(m), deff(m))
-      t <- svytotal(f, s); say(name, how, paste0("total-", variable), level, coef(t), SE(t))
+      m <- svymean(f, s, deff = "replace"); tell("mean", level, m, deff(m))
+      t <- svytotal(f, s); tell("total", level, t, NA)
       q <- svyquantile(f, s, 0.5)
       say(name, how, paste0("quantile-", variable, "-0.5"), level, coef(q), SE(q), confint(q)[1, 1])
     }
@@ -61,14 +63,16 @@ ask <- function(name, how, d) {
 designs <- list(
   clus1 = list(apiclus1, svydesign(id = ~dnum, weights = ~pw, data = apiclus1, fpc = ~fpc)),
   clus2 = list(apiclus2, svydesign(id = ~dnum + snum, fpc = ~fpc1 + fpc2, data = apiclus2)),
-  strat = list(apistrat, svydesign(id = ~1, strata = ~stype, weights = ~pw, data = apistrat, fpc = ~fpc)),
+  strat = list(apistrat,
+    svydesign(id = ~1, strata = ~stype, weights = ~pw, data = apistrat, fpc = ~fpc)),
   wr = list(apiclus1, svydesign(id = ~dnum, weights = ~pw, data = apiclus1)))
 set.seed(7)
 odd <- apiclus1
 odd$half <- ifelse(odd$dnum > median(odd$dnum), "b", "a")
 odd$unit <- ave(odd$dnum, odd$half, FUN = function(v) match(v, unique(v)))
 odd$pw <- odd$pw * runif(nrow(odd), 0.5, 2)
-designs$odd <- list(odd, svydesign(id = ~unit, strata = ~half, weights = ~pw, data = odd, nest = TRUE))
+designs$odd <- list(odd,
+  svydesign(id = ~unit, strata = ~half, weights = ~pw, data = odd, nest = TRUE))
 lone <- odd
 lone$half[lone$dnum == lone$dnum[1]] <- "c"
 for (rule in c("certainty", "adjust", "average"))
@@ -80,24 +84,26 @@ for (name in names(designs)) {
   table <- designs[[name]][[1]][, c(columns, extra)]
   table$enroll[is.na(table$enroll)] <- 0
   table$api.stu[is.na(table$api.stu)] <- 0
-  write.csv(format(table, digits = 17), file.path(folder, paste0(name, ".csv")), row.names = FALSE, quote = FALSE)
   options(survey.lonely.psu = if (name %in% c("certainty", "adjust", "average")) name else "fail")
   d <- designs[[name]][[2]]
   d$variables$enroll <- table$enroll
   d$variables$api.stu <- table$api.stu
   d$variables$pw <- weights(d)
   table$pw <- weights(d)
-  write.csv(format(table, digits = 17), file.path(folder, paste0(name, ".csv")), row.names = FALSE, quote = FALSE)
+  write.csv(format(table, digits = 17), file.path(folder, paste0(name, ".csv")),
+            row.names = FALSE, quote = FALSE)
   ask(name, "none", d)
   pop <- c("(Intercept)" = 6194, stypeH = 755, stypeM = 1018, api99 = 3914069)
-  tight <- list(epsilon = 1e-12, maxit = 200)
+  with <- function(...) calibrate(d, ~stype + api99, pop, ..., epsilon = 1e-12, maxit = 200)
   ask(name, "linear", calibrate(d, ~stype + api99, pop))
-  ask(name, "raking", do.call(calibrate, c(list(d, ~stype + api99, pop, calfun = "raking"), tight)))
-  ask(name, "logit", do.call(calibrate, c(list(d, ~stype + api99, pop, calfun = "logit", bounds = c(0.2, 4)), tight)))
-  ask(name, "bounded", do.call(calibrate, c(list(d, ~stype + api99, pop, calfun = "linear", bounds = c(0.3, 2.5)), tight)))
+  ask(name, "raking", with(calfun = "raking"))
+  ask(name, "logit", with(calfun = "logit", bounds = c(0.2, 4)))
+  ask(name, "bounded", with(calfun = "linear", bounds = c(0.3, 2.5)))
+  ask(name, "variance", calibrate(d, ~stype + api99, pop, variance = c(0, 0, 0, 1)))
   ask(name, "one total", calibrate(d, ~enroll - 1, c(enroll = 3811472)))
 }
-writeLines(c("design,how,statistic,domain,estimate,se,more", lines), file.path(folder, "answers.csv"))
+header <- "design,how,statistic,domain,estimate,se,more"
+writeLines(c(header, lines), file.path(folder, "answers.csv"))
 """
 
 DESIGNS: dict[str, dict[str, Any]] = {
@@ -115,6 +121,7 @@ HOW: dict[str, dict[str, Any]] = {
     "raking": {"distance": "raking"},
     "logit": {"distance": "logit", "min_weight_ratio": 0.2, "max_weight_ratio": 4.0},
     "bounded": {"min_weight_ratio": 0.3, "max_weight_ratio": 2.5},
+    "variance": {"min_weight_ratio": -np.inf},
     "one total": {"min_weight_ratio": -np.inf},
 }
 ASKED = [
@@ -160,7 +167,11 @@ def calibrated(data: pd.DataFrame, how: str) -> Any:
     targets = [6194.0, 755, 1018, 3_914_069]
     if how == "one total":
         columns, targets = data[["enroll"]].to_numpy(dtype=float), [3_811_472.0]
-    calibration = Calibration(data["pw"], targets, columns, tolerances=0, **HOW[how])
+    options = dict(HOW[how])
+    if how == "variance":
+        # R's variances are the inverse of the factors.
+        options["heteroscedasticity"] = 1 / data["api99"]
+    calibration = Calibration(data["pw"], targets, columns, tolerances=0, **options)
     calibration.calibrate(progress=False)
     assert calibration.result.converged
     return calibration
