@@ -217,3 +217,32 @@ def test_a_page_for_others_offers_no_backend_that_is_for_one_machine(opened, emp
         page = opened(empty, "regularise", *arguments, view="Train a model", survey=survey.id)
         choices = page.widget("selectbox", "train_backend").options
         assert any("sdv" in each for each in choices) is is_there
+
+
+# --- Sections of reports --------------------------------------------------------------------------
+
+
+def test_a_long_table_is_folded_only_above_a_figure(monkeypatch):
+    from microcalibrate.dashboard import saved
+    from microcalibrate.figures.plotting import blank_figure
+    from microcalibrate.reports.page import Figure, Paragraph, Section, Table
+
+    seen = []
+    monkeypatch.setattr(saved.parts, "show", lambda *shown: seen.extend(shown))
+    monkeypatch.setattr(saved.parts, "chart", lambda name, _: seen.append(name))
+    monkeypatch.setattr(saved.st, "expander", lambda label: seen.append(label) or saved.st.empty())
+    long, note = Table(["Record"], [["a"]] * 20), Paragraph("so")
+    figure = Figure("drawn", blank_figure("x", "y", 300))
+
+    saved.show_section(Section("One", [note, long, figure, long, note]))
+
+    assert seen == [note, "Record: 20 rows", long, "drawn", long, note]
+
+
+def test_options_are_named_as_in_the_forms():
+    from microcalibrate.dashboard.saved import of_the_page
+
+    assert of_the_page("Raise `max_iter`, or set compare_with_random=False.") == (
+        "Raise “Max iter”, or set “Random” off."
+    )
+    assert of_the_page('"kappa=1" is the name of a target') == '"kappa=1" is the name of a target'

@@ -165,7 +165,9 @@ def explained(figure: Figure) -> tuple[Figure, str]:
     if not text:
         return figure, ""
     drawn = load_plotly().graph_objects.Figure(figure)
-    less = LINE_HEIGHT * len(text.split("<br>"))
+    # The title of an axis above the figure needs a line for itself.
+    has_top_axis = any(axis.side == "top" for axis in figure.select_xaxes())
+    less = LINE_HEIGHT * (len(text.split("<br>")) - has_top_axis)
     drawn.layout.title.subtitle = None
     drawn.layout.margin.t = max(drawn.layout.margin.t - less, 0)
     drawn.layout.height -= less

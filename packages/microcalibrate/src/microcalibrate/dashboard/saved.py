@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = 8
 LONG = 12
-"""Rows of a table from which on it is folded, so that what stands below it is found."""
+"""Rows of a table from which on it is folded above a figure."""
 _FLAG = re.compile(r"`?--(no-)?([a-z][a-z0-9-]*)`?")
 
 
@@ -118,30 +117,30 @@ def show(found: Saved, further: Mapping[str, Callable[[], None]] | None = None) 
 
 
 def show_section(section: Section) -> None:
-    """Show the parts of a section below its title; figures in the colours of the page."""
+    """Show the parts of a section below its title; figures in the colours of the page.
+
+    A long table is folded where a figure stands below it, which nobody would find otherwise.
+    """
     st.subheader(section.title, anchor=False)
-    for is_figure, run in groupby(section.parts, key=lambda part: isinstance(part, Figure)):
-        for is_long, some in groupby(run, key=_is_long):
-            if is_figure:
-                for part in some:
-                    if isinstance(part, Figure):
-                        parts.chart(part.name, part.drawn)
-            elif is_long:
-                for part in some:
-                    _folded(part)
-            else:
-                parts.show(*some)
-
-
-def _is_long(part: Part) -> bool:
-    return isinstance(part, Table) and len(part.rows) > LONG
-
-
-def _folded(part: Part) -> None:
-    if isinstance(part, Table):
-        # The heads are words of the reports' own.
-        with st.expander(f"{part.heads[0] or 'Table'}: {len(part.rows):,} rows"):
-            parts.show(part)
+    places = [place for place, part in enumerate(section.parts) if isinstance(part, Figure)]
+    last = max(places, default=-1)
+    shown: list[Part] = []
+    for place, part in enumerate(section.parts):
+        is_folded = isinstance(part, Table) and len(part.rows) > LONG and place < last
+        if not is_folded and not isinstance(part, Figure):
+            shown.append(part)
+            continue
+        if shown:
+            parts.show(*shown)
+            shown = []
+        if isinstance(part, Figure):
+            parts.chart(part.name, part.drawn)
+        elif isinstance(part, Table):
+            # The heads are words of the reports' own.
+            with st.expander(f"{part.heads[0] or 'Table'}: {len(part.rows):,} rows"):
+                parts.show(part)
+    if shown:
+        parts.show(*shown)
 
 
 def result_and_form(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from microcalibrate.jobs import Run
 
 LOG_LINES = 40
-SHOWN_ELSEWHERE = ("profile", "check", "targets-template")
+SHOWN_ELSEWHERE = ("profile", "check", "targets-template", "schema")
 """Commands of jobs that belong to another screen."""
 
 
