@@ -3,7 +3,7 @@
 What the members of a cluster add to the targets, each with its design weight, is what a single
 record with the sum of their weights would add. So the clusters are calibrated as records, and each
 member gets its cluster's ratio. In the distance a cluster counts by its members (Lemaître and
-Dufour 1987), as in R's `survey`; with their number as the heteroscedasticity factor, it counts once.
+Dufour 1987), as in R's `survey`; with their number as heteroscedasticity factor, it counts once.
 """
 
 from __future__ import annotations
