@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -11,17 +13,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from urllib.request import urlopen
 
-BROWSER, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+BROWSERS, DRIVER = ("chromium", "chromium-browser", "google-chrome"), "chromedriver"
 SECONDS = 60.0
+"""How long a step of a journey may take on a machine that does much else."""
+
+
+def browser() -> str | None:
+    """Path of the browser."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def missing() -> str:
     """What a journey lacks on this machine; empty where nothing."""
-    lacking = [path for path in (BROWSER, DRIVER) if shutil.which(path) is None]
-    return f"{' and '.join(lacking)} is not installed" if lacking else ""
+    lacking = [] if browser() else [f"no browser ({', '.join(BROWSERS)})"]
+    if shutil.which(DRIVER) is None:
+        lacking.append(f"no {DRIVER}")
+    return f"{' and '.join(lacking)} on the PATH" if lacking else ""
 
 
 @contextmanager
@@ -44,7 +55,7 @@ def chromium(
     from selenium.webdriver.chrome.service import Service
 
     options = Options()
-    options.binary_location = BROWSER
+    options.binary_location = browser() or ""
     for flag in (
         "--headless=new",
         "--no-sandbox",
@@ -59,7 +70,7 @@ def chromium(
         options.add_experimental_option(
             "prefs", {"download.default_directory": str(downloads), "download.prompt": False}
         )
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which(DRIVER)))
     try:
         preference = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preference})
@@ -73,7 +84,7 @@ class Served:
     """A page that is being served."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
@@ -84,32 +95,30 @@ def dashboard(workspace: Path, *arguments: str) -> Iterator[Served]:
         workspace: Where data sets and runs are.
         *arguments: Further ones.
     """
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["dashboard", "--no-browser", "--port", str(port), "--workspace", str(workspace)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "microcalibrate", *words, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_for(url, process)
-        yield Served(url, process)
-    finally:
-        process.terminate()
-        process.wait(10)
+    with TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "microcalibrate", *words, *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait_for(url, process, output)
+            yield Served(url, process)
+        finally:
+            process.terminate()
+            process.wait(10)
 
 
-def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
     for _ in range(int(SECONDS / 0.2)):
         if process.poll() is not None:
-            assert process.stdout is not None
-            raise RuntimeError(process.stdout.read())
+            output.seek(0)
+            raise RuntimeError(output.read().decode())
         try:
             with urlopen(f"{url}/_stcore/health") as answer:
                 if answer.status == 200:
@@ -154,8 +163,6 @@ def picture(driver: Any, path: Path, *, whole: bool = True) -> None:
 
 def requests_elsewhere(driver: Any, url: str) -> list[str]:
     """Addresses that the browser has asked for outside of the page's own."""
-    import json
-
     asked = []
     for entry in driver.get_log("performance"):
         message = json.loads(entry["message"])["message"]
