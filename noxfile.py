@@ -91,6 +91,14 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the page's tour anew; needs Chromium, and takes a few minutes."""
+    install(session, *BOTH, "selenium")
+    workspace = session.create_tmp()
+    session.run("python", "docs/screenshots.py", workspace, *session.posargs)
+
+
+@nox.session
 def sdv(session: nox.Session) -> None:
     """The adapter for sdv, apart from all others: its licence and its pandas are its own."""
     extras = "packages/microcalibrate[all,sdv]"
