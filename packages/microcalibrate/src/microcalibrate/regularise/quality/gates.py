@@ -16,10 +16,10 @@ Direction = Literal["at most", "at least"]
 class Gate:
     """A limit on one figure.
 
-    Small samples differ by chance. So, where `times_baseline` is given, the limit is widened to
-    what real samples of the same sizes show against each other over random splits (mean and two
-    standard deviations), times that factor, if that is wider; and to what the training rows show
-    against the very holdout, for nothing that learns from them can be asked to be nearer to it.
+    Small samples differ by chance. So, where `times_baseline` is given, the limit is widened, if
+    that is wider, to that factor times what real samples show against each other: of the same
+    sizes over random splits (mean and two standard deviations), or the training rows against the
+    very holdout, for nothing that learns from them can be asked to be nearer to it.
 
     Attributes:
         family: What it is about.
@@ -41,9 +41,10 @@ class Gate:
         """The limit, widened to real samples; None where the figure is only reported."""
         if self.times_baseline is None or edge is None:
             return self.limit
-        limits = (self.limit, edge * self.times_baseline, learned)
-        known = [limit for limit in limits if limit is not None]
-        return max(known) if self.direction == "at most" else min(known)
+        widest = max if self.direction == "at most" else min
+        real = edge if learned is None else widest(edge, learned)
+        widened = self.times_baseline * real
+        return widened if self.limit is None else widest(self.limit, widened)
 
 
 @dataclass(frozen=True)
