@@ -22,7 +22,7 @@ from microcalibrate.errors import InvalidOption, MissingExtra, UnreadableFile, W
 from microcalibrate.hyperparameter_tuning import TuningResult, tune_hyperparameters
 from microcalibrate.hyperparameter_tuning.storage import opened_storage
 from microcalibrate.hyperparameter_tuning.trials import FoldSolves
-from microcalibrate.hyperparameter_tuning.tuning import _Bar
+from microcalibrate.progress import Update, listening
 
 # What a process of its own does; the same problem everywhere.
 SCRIPT = """
@@ -43,6 +43,7 @@ RUN = "tune_hyperparameters(**PROBLEM, **OPTIONS, n_trials=int(sys.argv[2]), sto
 KILLED = """
 import os, signal
 from microcalibrate.hyperparameter_tuning.trials import FoldSolves
+from microcalibrate.progress import Update, listening
 
 done, figures = [], FoldSolves.figures
 
@@ -237,18 +238,16 @@ def test_workers_of_one_call_do_the_same_trials() -> None:
     assert together.study.best_value == together.best["score"]
 
 
-def test_ctrl_c_ends_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    show = _Bar.show
+def test_ctrl_c_ends_all_workers(tmp_path: Path) -> None:
+    interrupts = iter([True])
 
-    def interrupt(self: _Bar) -> None:
-        if len(finished(self._study)) >= 2:
-            monkeypatch.setattr(_Bar, "show", show)
+    def interrupt(update: Update) -> None:
+        if update.done >= 2 and next(interrupts, False):
             raise KeyboardInterrupt
-        show(self)
 
-    monkeypatch.setattr(_Bar, "show", interrupt)
     path = tmp_path / "study.journal"
-    result = tuned(500, n_jobs=2, storage=path)
+    with listening(interrupt):
+        result = tuned(500, n_jobs=2, storage=path)
     states = [trial.state.name for trial in result.study.trials]
 
     assert result.status == "cancelled"

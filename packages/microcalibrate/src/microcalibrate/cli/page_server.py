@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l0.reports.palette import AFTER, BEFORE, FONT, GRID, INK, MUTED, PAPER
+from l0.reports.palette import AFTER, BEFORE, DARK, FONT, GRID, INK, MUTED, PAPER
 from microcalibrate.errors import InvalidOption
-from microcalibrate.figures.plotting import DARK
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MEGABYTES_A_FILE = 2048

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from l0.reports.palette import DARK
 from microcalibrate.errors import CalibrationError
-from microcalibrate.figures.plotting import DARK
 from microcalibrate.reports.page import Listing, Paragraph, Part, Sentences, Tiles, Verdict
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from microcalibrate.figures.plotting import DARK
+from l0.reports.palette import DARK
 from microcalibrate.reports.page import PART_STYLE, colours
 
 _PAGE = """

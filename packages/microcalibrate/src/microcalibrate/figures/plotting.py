@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from l0.reports.palette import AFTER, FONT, GRID, INK, MUTED, PAPER
+from l0.reports.palette import FONT, GRID, INK, MUTED, PAPER
 from microcalibrate.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 
 # Before and after also differ in the shape of their markers.
-DARK = {INK: "#e8ebee", MUTED: "#a3adb5", GRID: "#373e44", PAPER: "#16191c", AFTER: "#56b4e9"}
-"""What stands for a colour on a dark page; `BEFORE` stays."""
 CHARACTERS_A_LINE = 44
 CHARACTERS_A_SUBTITLE = 100
 

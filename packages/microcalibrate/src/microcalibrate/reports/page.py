@@ -15,9 +15,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from l0.reports.palette import AFTER, BEFORE, FONT, GRID, INK, MUTED, PAPER
+from l0.reports.palette import AFTER, BEFORE, DARK, FONT, GRID, INK, MUTED, PAPER
 from microcalibrate.atomic import atomic_path
-from microcalibrate.figures.plotting import DARK, load_plotly, readable
+from microcalibrate.figures.plotting import load_plotly, readable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
