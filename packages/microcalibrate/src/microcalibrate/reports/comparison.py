@@ -255,9 +255,8 @@ def _side_by_side(
             )
         )
     heads = ["statistic", "first", "second", "first_written", "second_written"]
-    weights = sides[0].weights.merge(
-        sides[1].weights, on="id", how="outer", suffixes=("", "_other")
-    )
+    first_weights, second_weights = _of_one_kind(sides[0].weights, sides[1].weights)
+    weights = first_weights.merge(second_weights, on="id", how="outer", suffixes=("", "_other"))
     weights.columns = pd.Index(["id", "first", "second"])
     return Comparison(
         kind=kind,
@@ -282,6 +281,13 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     if paths[0].name != paths[1].name:
         return paths[0].name, paths[1].name
     return str(first), str(second) if str(first) != str(second) else f"{second} (again)"
+
+
+def _of_one_kind(one: pd.DataFrame, other: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Weights by identifiers that can be compared; numbers beside texts are read as texts."""
+    if (one.id.dtype.kind in "iuf") == (other.id.dtype.kind in "iuf"):
+        return one, other
+    return one.assign(id=one.id.astype(str)), other.assign(id=other.id.astype(str))
 
 
 def _targets(one: pd.DataFrame | None, other: pd.DataFrame | None) -> pd.DataFrame:
