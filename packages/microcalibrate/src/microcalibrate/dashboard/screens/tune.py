@@ -144,7 +144,9 @@ FIGURES = (
 def _table(trials: pd.DataFrame) -> pd.DataFrame:
     columns = list(trials.columns)
     searched = columns[columns.index("state") + 1 : columns.index("score")]
-    return trials[["number", "best", "on_front", *searched, *FIGURES]]
+    # Records are a mean over folds.
+    shown = trials.assign(records=trials.records.round())
+    return shown[["number", "best", "on_front", *searched, *FIGURES]]
 
 
 def _columns(trials: pd.DataFrame) -> dict[str, Any]:
