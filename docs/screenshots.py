@@ -48,7 +48,7 @@ VIEWS = {
     "start": View(awaited="Latest runs"),
     "data": View(awaited="records", height=1080),
     "targets": View(awaited="in order", height=1480),
-    "settings": View(awaited="What do you want?", height=1240),
+    "settings": View(awaited="What do you want?", height=1080),
     "run": View(run="2,000 records", awaited="What it printed", height=700),
     "results": View(run="2,000 records", awaited="Weights", height=1200),
     "compare": View(asked={"tab": "Errors"}, awaited="targets in both", height=1260),
