@@ -18,6 +18,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+START = "start"
+"""The screen at the root."""
+
 # Counts how often the script of the page has begun, from the moment this is run.
 _COUNT_RUNS = """
 const app = document.querySelector('[data-testid=stApp]');
@@ -56,7 +59,8 @@ class Page:
             **parameters: What else the address asks for.
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
-        self.driver.get(f"{self.served.url}/{screen}{query}")
+        path = "" if screen == START else screen
+        self.driver.get(f"{self.served.url}/{path}{query}")
         if rests:
             settled(self.driver)
         else:
