@@ -79,6 +79,7 @@ def test_one_weight_per_household_meets_the_targets_of_every_level() -> None:
     benefit = next(row["value"] for row in EXACT if row["name"] == "benefit")
     assert_allclose(family @ FAMILIES["benefit"], benefit, rtol=0.001001)
     assert calibration.result.targets["name"].tolist() == [row["name"] for row in EXACT]
+    assert_allclose(calibration.problem.scales[-1], 44 * FLAT["weight"].sum())
     assert calibration.result.record_ids.tolist() == HOMES["household_id"].tolist()
 
 
