@@ -165,11 +165,7 @@ class Calibration:
         self._families = labelled(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
         )
-        self._record_ids = (
-            np.arange(self.problem.n_records)
-            if record_ids is None
-            else np.array(labelled(record_ids, range(self.problem.n_records), "record_ids"))
-        )
+        self._record_ids = np.array(labelled(record_ids, range(self.problem.n_records), "record_ids"))
         self._result: CalibrationResult | None = None
 
     @classmethod
@@ -243,6 +239,14 @@ class Calibration:
 
         Raises:
             InvalidProblem: If tables are not linked, or a target cannot be built.
+
+        Examples:
+            >>> import pandas as pd
+            >>> homes = pd.DataFrame({"household_id": [1, 2], "weight": [1.0, 1.0]})
+            >>> tables = {"household": homes, "person": pd.DataFrame({"household_id": [1, 2, 2]})}
+            >>> wanted = [{"name": "people", "value": 5, "aggregate": "count", "entity": "person"}]
+            >>> Calibration.from_tables(tables, wanted, tolerances=0).calibrate()
+            array([1.4, 1.8])
         """
         from microcalibrate.linked_tables import linked_units
         from microcalibrate.targets import targets_of_units
