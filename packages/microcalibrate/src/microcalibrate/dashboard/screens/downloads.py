@@ -67,7 +67,7 @@ def render(context: Context) -> None:
 
 
 def _row(file: File) -> None:
-    button, meaning = st.columns([2, 5], vertical_alignment="center")
+    button, meaning = st.columns([3, 5], vertical_alignment="center")
     with button:
         st.download_button(
             words.label(file.name),
@@ -78,6 +78,7 @@ def _row(file: File) -> None:
             on_click="ignore",
             icon=":material/download:",
             width="stretch",
+            wrap=True,
         )
     with meaning:
         parts.note(file.meaning)
