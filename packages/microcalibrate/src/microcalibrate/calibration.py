@@ -161,11 +161,11 @@ class Calibration:
             device=device,
         )
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
-        names = self.problem.target_names
+        names, n_records = self.problem.target_names, self.problem.n_records
         self._families = labelled(
             families, [name.rpartition("/")[0] or "targets" for name in names], "families"
         )
-        self._record_ids = np.array(labelled(record_ids, range(self.problem.n_records), "record_ids"))
+        self._record_ids = np.array(labelled(record_ids, range(n_records), "record_ids"))
         self._result: CalibrationResult | None = None
 
     @classmethod
