@@ -14,10 +14,11 @@ import plotly.graph_objects as go
 import pytest
 from numpy.testing import assert_allclose
 
+from l0.reports.palette import DARK
 from microcalibrate import Calibration, CalibrationResult
 from microcalibrate.errors import InvalidOption
 from microcalibrate.figures import calibration as figures
-from microcalibrate.figures.plotting import DARK, amount, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, percent, power_of_ten
 
 HOSTILE = '<img src=x onerror=alert(1)>/<a href="javascript:alert(2)">%{x}</a><b>$x$\u202e'
 DRAWINGS = ["plot_fit", "plot_estimates", "plot_worst", "plot_weights", "plot_history"]

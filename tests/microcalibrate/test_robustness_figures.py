@@ -12,9 +12,10 @@ import plotly.graph_objects as go
 import pytest
 from numpy.testing import assert_allclose
 
+from l0.reports.palette import DARK
 from microcalibrate import InvalidOption, RobustnessResult, evaluate_robustness
 from microcalibrate.figures import robustness as figures
-from microcalibrate.figures.plotting import DARK, escaped_lines
+from microcalibrate.figures.plotting import escaped_lines
 
 from .pages import HOSTILE, assert_no_tags, texts
 from .problems import survey

@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_allclose
 from optuna.trial import TrialState
 
+from l0.reports.palette import DARK
 from microcalibrate.figures import tuning as figures
-from microcalibrate.figures.plotting import DARK
 from microcalibrate.hyperparameter_tuning.result import TuningResult
 
 from .studies import add_finished, add_unfinished, empty_study, random_study

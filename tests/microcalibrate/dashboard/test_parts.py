@@ -6,13 +6,12 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from l0.reports.palette import AFTER, BEFORE, GRID, INK, PAPER
+from l0.reports.palette import AFTER, BEFORE, DARK, GRID, INK, PAPER
 from microcalibrate.dashboard import links, parts, words
 from microcalibrate.dashboard.browsing import found
 from microcalibrate.dashboard.theme import style
 from microcalibrate.figures.live import course
 from microcalibrate.figures.log_errors import error_histogram
-from microcalibrate.figures.plotting import DARK
 
 
 def colours_of(part):

@@ -215,8 +215,7 @@ def test_a_foreign_origin_makes_no_request_to_another_machine(monkeypatch):
 
 
 def test_the_colours_are_those_of_figures_and_reports():
-    from l0.reports.palette import AFTER, PAPER
-    from microcalibrate.figures.plotting import DARK
+    from l0.reports.palette import AFTER, DARK, PAPER
 
     options = theme()
 
