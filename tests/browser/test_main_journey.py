@@ -15,12 +15,14 @@ from microcalibrate.targets import build_targets
 
 def test_from_upload_to_download(page, people, targets_text, tmp_path):
     """What is downloaded adds up to what is shown, and the copied command gives the same bits."""
-    survey = tmp_path / "people.csv"
+    survey = tmp_path / "persons.csv"
     people.to_csv(survey, index=False)
 
     page.open("data")
     page.upload("upload_", survey)
+    page.until(lambda: "dataset" in page.query, "the data set")
     page.shows("Column with the design weights")
+    assert page.value("choose_dataset") == "persons.csv"
     assert page.value("weight_") == "weight"
     assert page.value("id_") == "person_id"
     page.follow("Go on to the targets")
