@@ -95,8 +95,9 @@ def test_odds_of_slots_are_those_of_the_records_that_agree():
     assert_allclose(chance[0], [1, 0.5, 1, 0.5, 0.3], atol=1e-6)
 
 
-def test_a_gate_asks_no_more_than_the_training_rows_show():
+def test_a_gate_widens_to_real_rows_in_splits_and_against_the_holdout():
     gate = Gate("Marginal", "ks_max", "largest distance", 0.1, times_baseline=1.5)
-    assert gate.limit_given(0.08, 0.11) == pytest.approx(0.12)
-    assert gate.limit_given(0.08, 0.15) == 0.15
+    assert gate.limit_given(0.02, 0.05) == 0.1
+    assert gate.limit_given(0.08, 0.05) == pytest.approx(0.12)
+    assert gate.limit_given(0.08, 0.20) == pytest.approx(0.3)
     assert Gate("Joint", "auc", "AUC", 0.8).limit_given(0.5, 0.9) == 0.8
