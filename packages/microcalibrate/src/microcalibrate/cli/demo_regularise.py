@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from microcalibrate.regularise import Survey
 
 N_REFORMS = 10
-EPOCHS = 20
 COVERAGE = 0.99
 BATCH = 10
 MAX_ROUNDS = 4
@@ -85,14 +84,12 @@ def demo_regularise(out: Path, seed: int, with_report: bool) -> None:
         say(f"   household {row['id']}: {share:.1%} of {worst}")
 
     with _step("3  train a model that draws households (anyorder)"), epochs_bar(False) as told:
-        model = train_model(
-            survey, "anyorder", seed=seed, coverage=COVERAGE, progress=told, max_epochs=EPOCHS
-        )
+        model = train_model(survey, "anyorder", seed=seed, coverage=COVERAGE, progress=told)
     say(f"   {model.quality.summary().splitlines()[0]}")
     if not model.passed:
         say(
-            "   It is trained briefly on few households. Your own run would train longer, and "
-            "`regularise` refuses such a model unless you add --allow-poor-model."
+            "   It learned from few households. `regularise` refuses such a model unless you add "
+            "--allow-poor-model; here it is taken all the same."
         )
 
     with _step("4  spread what is flagged over generated households, and calibrate anew"):
