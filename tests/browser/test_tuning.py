@@ -13,7 +13,7 @@ def result_of(run):
 
 
 def test_the_best_trial_is_used_and_evaluated_with_the_same_loss(page, jobs, dataset):
-    page.open("tune", dataset=dataset.id)
+    page.open("tune", dataset=dataset.id, view="New tuning")
     page.fill("tune_trials", "4")
     page.fill("tune_folds", "3")
     page.click("start_tune")
