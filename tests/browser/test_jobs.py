@@ -68,6 +68,9 @@ def test_reload_second_tab_and_restart_find_the_same_run(opened, workspace, tuni
         page.until(tuning.progress, "progress")
         page.assert_quiet()
         page.leave()
+        # What the tabs said in leaving was to this server; the next one has another address.
+        assert chromium.complaints(page.driver) == []
+        assert chromium.requests_elsewhere(page.driver, served.url) == []
     seen = len(tuning.progress())
     with chromium.dashboard(workspace) as page.served:
         page.open("run", rests=False, run=tuning.id)
