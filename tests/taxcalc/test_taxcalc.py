@@ -148,7 +148,9 @@ def test_records_are_spread_with_the_model_in_the_loop(survey, reforms, publishe
     assert len(found.survey.derived_differences) == 0
     assert len(violations(found.survey)) == 0
     kept = found.rounds[found.rounds["accepted"]]
-    assert (kept["lineage_share_after"] <= 1.01 * kept["lineage_share_before"]).all()
+    # Origins are judged beside where all rounds began, so that small steps do not add up.
+    most = 1.01 * found.rounds["lineage_share_before"].iloc[0]
+    assert (kept["lineage_share_after"] <= most).all()
     assert (kept["batch_share_after"] < kept["batch_share_before"]).all()
     records = found.after.records.set_index("id")
     assert_allclose(records.loc[found.weights.index, "weight"], found.weights)
