@@ -14,6 +14,16 @@ from microcalibrate.dashboard import parts, words
 Order = Callable[[pd.DataFrame], pd.DataFrame]
 
 
+def ordered_by(column: str, *, ascending: bool = False, size: bool = False) -> Order:
+    """Rows in the order of a column, the largest first; with `size` whatever its sign."""
+
+    def order(table: pd.DataFrame) -> pd.DataFrame:
+        key = (lambda values: values.abs()) if size else None
+        return table.sort_values(column, ascending=ascending, kind="stable", key=key)
+
+    return order
+
+
 def browse(
     table: pd.DataFrame,
     orders: Mapping[str, Order],

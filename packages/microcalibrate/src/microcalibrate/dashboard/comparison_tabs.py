@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from microcalibrate.dashboard import links, parts, words
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, ordered_by
 from microcalibrate.figures import comparison as pairs
 from microcalibrate.figures import diagnostics, log_comparison
 from microcalibrate.figures.plotting import amount, relative
@@ -180,21 +180,13 @@ def _combined(comparison: Comparison) -> pd.DataFrame:
     return table.assign(moved=moved)
 
 
-def _by(column: str, *, ascending: bool = False, size: bool = False) -> Order:
-    def order(table: pd.DataFrame) -> pd.DataFrame:
-        key = (lambda values: values.abs()) if size else None
-        return table.sort_values(column, ascending=ascending, kind="stable", key=key)
-
-    return order
-
-
 ORDERS: dict[str, Order] = {
-    "largest change": _by("moved", size=True),
-    "most improved": _by("moved", ascending=True),
-    "most worsened": _by("moved"),
-    "largest error in the first": _by("first_error", size=True),
-    "largest error in the second": _by("second_error", size=True),
-    "name": _by("name", ascending=True),
+    "largest change": ordered_by("moved", size=True),
+    "most improved": ordered_by("moved", ascending=True),
+    "most worsened": ordered_by("moved"),
+    "largest error in the first": ordered_by("first_error", size=True),
+    "largest error in the second": ordered_by("second_error", size=True),
+    "name": ordered_by("name", ascending=True),
 }
 
 

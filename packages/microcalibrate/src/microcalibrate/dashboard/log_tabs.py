@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from microcalibrate.dashboard import links, parts, words
-from microcalibrate.dashboard.browsing import Order, browse, in_digits_that_count
+from microcalibrate.dashboard.browsing import Order, browse, in_digits_that_count, ordered_by
 from microcalibrate.figures import log_course, log_errors, target_tree
 from microcalibrate.figures.plotting import percent
 from microcalibrate.reports.page import Table
@@ -168,10 +168,6 @@ def estimates(log: CalibrationLog) -> None:
 # --- The table of targets -------------------------------------------------------------------------
 
 
-def _by(column: str, ascending: bool) -> Order:
-    return lambda table: table.sort_values(column, ascending=ascending, kind="stable")
-
-
 def _worst(table: pd.DataFrame) -> pd.DataFrame:
     from microcalibrate.logs.quality import ranked
 
@@ -181,8 +177,8 @@ def _worst(table: pd.DataFrame) -> pd.DataFrame:
 ORDERS: dict[str, Order] = {
     "largest error": _worst,
     "smallest error": lambda table: _worst(table).iloc[::-1],
-    "largest target": _by("target", ascending=False),
-    "name": _by("name", ascending=True),
+    "largest target": ordered_by("target", ascending=False),
+    "name": ordered_by("name", ascending=True),
     "as in the log": lambda table: table,
 }
 

@@ -55,8 +55,8 @@ class Functions:
 
 
 def not_given(_: Vector) -> NoReturn:
-    """Stands for an inverse of the slope that nobody gave."""
-    raise NotImplementedError
+    """Stands for an inverse of the slope that nobody gave; one is found in its place."""
+    raise TypeError("a distance without an inverse of its slope was not made by Distance")
 
 
 # --- The inverse of a slope -----------------------------------------------------------------------

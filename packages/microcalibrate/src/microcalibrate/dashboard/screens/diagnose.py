@@ -16,7 +16,7 @@ from microcalibrate.dashboard import (
     surveys,
     target_tables,
 )
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, ordered_by
 from microcalibrate.dashboard.launching import Job, columns_of, offered, start
 from microcalibrate.dashboard.option_schema import arguments
 from microcalibrate.dashboard.saved import result_and_form, saved, show
@@ -116,17 +116,13 @@ def _one_record(diagnosis: Diagnosis) -> None:
     parts.show(Table(heads, rows, words=frozenset({1, 5})))
 
 
-def _by(column: str) -> Order:
-    return lambda table: table.sort_values(column, ascending=False, kind="stable")
-
-
 ORDERS: dict[str, Order] = {
-    "largest share": _by("largest"),
-    "largest share at baseline": _by("share"),
-    "largest share of the origin": _by("lineage_share"),
-    "most statistics above": _by("n_influential"),
-    "most reforms above": _by("n_reforms_above"),
-    "largest weight": _by("weight"),
+    "largest share": ordered_by("largest"),
+    "largest share at baseline": ordered_by("share"),
+    "largest share of the origin": ordered_by("lineage_share"),
+    "most statistics above": ordered_by("n_influential"),
+    "most reforms above": ordered_by("n_reforms_above"),
+    "largest weight": ordered_by("weight"),
 }
 
 

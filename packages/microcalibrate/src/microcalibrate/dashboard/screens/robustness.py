@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, ordered_by
 from microcalibrate.dashboard.launching import Form, targets_form
 from microcalibrate.dashboard.saved import result_and_form, saved, show
 from microcalibrate.dashboard.screen import Screen
@@ -57,19 +56,12 @@ def _result(outcome: Outcome) -> None:
     show(found, {"Every target": every_target})
 
 
-def _by(column: str, *, ascending: bool = False) -> Order:
-    def order(table: pd.DataFrame) -> pd.DataFrame:
-        return table.sort_values(column, ascending=ascending, kind="stable")
-
-    return order
-
-
 ORDERS: dict[str, Order] = {
-    "largest error when held out": _by("held_out_error"),
-    "smallest error when held out": _by("held_out_error", ascending=True),
-    "largest error when calibrated to": _by("train_error"),
-    "fold": _by("fold", ascending=True),
-    "name": _by("name", ascending=True),
+    "largest error when held out": ordered_by("held_out_error"),
+    "smallest error when held out": ordered_by("held_out_error", ascending=True),
+    "largest error when calibrated to": ordered_by("train_error"),
+    "fold": ordered_by("fold", ascending=True),
+    "name": ordered_by("name", ascending=True),
 }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard.browsing import Order, browse
+from microcalibrate.dashboard.browsing import Order, browse, ordered_by
 from microcalibrate.dashboard.launching import Form, targets_form
 from microcalibrate.dashboard.saved import result_and_form, saved, show
 from microcalibrate.dashboard.screen import Screen
@@ -48,20 +47,13 @@ def _result(outcome: Outcome) -> None:
     show(found, {"Every target": every_target})
 
 
-def _by(column: str, *, ascending: bool = False) -> Order:
-    def order(table: pd.DataFrame) -> pd.DataFrame:
-        return table.sort_values(column, ascending=ascending, kind="stable")
-
-    return order
-
-
 ORDERS: dict[str, Order] = {
-    "most trouble": _by("rank", ascending=True),
-    "gain when dropped": _by("drop_objective"),
-    "gain when loosened": _by("loosen_objective"),
-    "strongest conflict": _by("conflict"),
-    "kind": _by("kind", ascending=True),
-    "name": _by("name", ascending=True),
+    "most trouble": ordered_by("rank", ascending=True),
+    "gain when dropped": ordered_by("drop_objective"),
+    "gain when loosened": ordered_by("loosen_objective"),
+    "strongest conflict": ordered_by("conflict"),
+    "kind": ordered_by("kind", ascending=True),
+    "name": ordered_by("name", ascending=True),
 }
 
 
