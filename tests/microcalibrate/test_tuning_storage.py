@@ -229,7 +229,8 @@ def test_workers_of_one_call_do_the_same_trials() -> None:
     by_rank = sorted(finished(together.study), key=lambda trial: trial.user_attrs["rank"])
 
     assert together.status == "finished"
-    assert len(together.study.trials) == 10
+    # A worker that comes too late for the last rank says so: its trial counts as failed.
+    assert {trial.state.name for trial in together.study.trials} <= {"COMPLETE", "FAIL"}
     assert [trial.params for trial in by_rank] == params(alone.study)
     for ours, theirs in zip(by_rank, alone.study.trials, strict=True):
         np.testing.assert_allclose(ours.value, theirs.value, rtol=1e-10)
