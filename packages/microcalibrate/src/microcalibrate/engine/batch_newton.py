@@ -16,9 +16,10 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from microcalibrate.arrays import is_sparse
+from microcalibrate.engine.banded_step import banded_direction
 from microcalibrate.engine.normal_equations import Given, factor
 from microcalibrate.engine.pair_columns import Pairs, WholeColumns, pairs_of
-from microcalibrate.engine.program import NO_IMPORTANCE, Program
+from microcalibrate.engine.program import Program
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -116,9 +117,8 @@ class BatchNewton:
         self._total = program.share @ factors
         self.prices = np.repeat(prices[:, None], factors.shape[1], axis=1)
         held = self.prices[self._banded]
-        priced = np.abs(held) > NO_PRICE * np.abs(prices).max(initial=0.0)
-        self._ends = np.where(priced, np.sign(held), 0.0)
-        self.prices[self._banded] = np.where(priced, held, 0.0)
+        held[np.abs(held) <= NO_PRICE * np.abs(prices).max(initial=0.0)] = 0.0
+        self.prices[self._banded] = held
         self.ratio, self._errors = self._look(self.prices, slice(None))
 
     def solve(self) -> tuple[Matrix, npt.NDArray[np.bool_]]:
@@ -146,7 +146,7 @@ class BatchNewton:
         """Go on with some of the replicates."""
         if kept.all():
             return left
-        names = ("prices", "ratio", "_errors", "_ends", "_goals", "_weights", "_factors")
+        names = ("prices", "ratio", "_errors", "_goals", "_weights", "_factors")
         for name in names:
             setattr(self, name, getattr(self, name)[:, kept])
         self._total = self._total[kept]
@@ -164,18 +164,11 @@ class BatchNewton:
         errors = self._scale * (batch.transposed @ (self._weights[:, which] * ratio))
         return ratio, errors - self._goals[:, which]
 
-    def _slack(self, errors: Matrix, which: Any) -> Matrix:
-        """What bands take off the errors of their targets."""
-        ends = self._ends[:, which]
-        within = np.clip(errors[self._banded], -self._tolerance, self._tolerance)
+    def _slack(self) -> Matrix:
+        """What bands take off the errors of their targets: all that they can where these pay."""
+        ends = np.sign(self.prices[self._banded])
+        within = np.clip(self._errors[self._banded], -self._tolerance, self._tolerance)
         return np.where(ends == 0, within, ends * self._tolerance)
-
-    def _residual(self, errors: Matrix, prices: Matrix, which: Any) -> Matrix:
-        residual = errors - self._compliance * prices
-        if len(self._banded):
-            held = residual[self._banded] - self._slack(errors, which)
-            residual[self._banded] = np.where(self._ends[:, which] == 0, 0.0, held)
-        return residual
 
     def _costs(self, which: Any) -> Vector:
         """Price of distance of each replicate, at its ratios."""
@@ -187,11 +180,10 @@ class BatchNewton:
 
     def _certified(self) -> npt.NDArray[np.bool_]:
         """Whether gap and residuals are below their tolerances; see `Program.gap`."""
-        everyone = slice(None)
         beyond, prices = self._errors.copy(), self.prices
         gap = np.zeros(prices.shape[1])
         if len(self._banded):
-            slack, held = self._slack(self._errors, everyone), prices[self._banded]
+            slack, held = self._slack(), prices[self._banded]
             beyond[self._banded] -= slack
             gap += (np.abs(held) * self._tolerance - held * slack).sum(axis=0)
         soft, compliance = self._soft, self._compliance[self._soft]
@@ -217,21 +209,17 @@ class BatchNewton:
             curved /= distance.curvature(self.ratio)
         curved *= (self.ratio > batch.lower) & (self.ratio < batch.upper)
         grams = batch.pairs.grams(curved)
-        residual = self._residual(self._errors, self.prices, slice(None))
-        direction = np.zeros_like(residual)
+        gradient = self._errors - self._compliance * self.prices
+        direction = np.zeros_like(gradient)
         going = np.ones(len(grams), dtype=np.bool_)
         for column, gram in enumerate(grams):
             gram *= self._total[column]
-            compliance = self._compliance[:, 0].copy()
-            compliance[self._banded[self._ends[:, column] == 0]] = NO_IMPORTANCE
             try:
-                solve = factor(Given(gram, self._scale[:, 0]), curved[:0, 0], compliance)
+                direction[:, column] = self._direction(gram, gradient[:, column], column)
             except np.linalg.LinAlgError:
                 going[column] = False
-            else:
-                direction[:, column] = solve(residual[:, column])
-        slope = (direction * residual).sum(axis=0)
         before, length = self.prices, np.ones(len(grams))
+        slope = self._slope(direction, before, np.sign(direction), slice(None))
         self.prices = before + direction
         self.ratio, self._errors = self._look(self.prices, slice(None))
         everyone = np.arange(len(grams))
@@ -244,28 +232,35 @@ class BatchNewton:
             self.ratio[:, far], self._errors[:, far] = self._look(self.prices[:, far], far)
             far = far[~self._rises(direction, slope, far)]
         going[far] = False
-        self._choose_ends(everyone[going])
         return going
+
+    def _direction(self, gram: Matrix, gradient: Vector, column: int) -> Vector:
+        """Newton's step of one replicate."""
+        scale, compliance = self._scale[:, 0], self._compliance[:, 0]
+        if not len(self._banded):
+            return factor(Given(gram, scale), gradient[:0], compliance)(gradient)
+        return banded_direction(
+            gram,
+            scale,
+            compliance,
+            gradient,
+            self.prices[:, column],
+            self._banded,
+            self._tolerance[:, 0],
+        )
+
+    def _slope(self, direction: Matrix, prices: Matrix, at_kink: Matrix, which: Any) -> Vector:
+        """Rise of the dual objective along a direction, with the given signs of prices of zero."""
+        with np.errstate(invalid="ignore"):
+            slope = (direction * (self._errors[:, which] - self._compliance * prices)).sum(axis=0)
+            held = prices[self._banded]
+            sign = np.where(held == 0, at_kink[self._banded], np.sign(held))
+            return np.asarray(
+                slope - (self._tolerance * sign * direction[self._banded]).sum(axis=0)
+            )
 
     def _rises(self, direction: Matrix, slope: Vector, which: Any) -> npt.NDArray[np.bool_]:
         """Whether a step did not go far beyond the best along its direction."""
-        residual = self._residual(self._errors[:, which], self.prices[:, which], which)
-        with np.errstate(invalid="ignore"):
-            left = (direction[:, which] * residual).sum(axis=0)
-            return np.asarray(left >= -0.5 * slope[which])
-
-    def _choose_ends(self, which: npt.NDArray[np.intp]) -> None:
-        """Let a band go whose price has the wrong sign; hold a target that left its band."""
-        if not len(self._banded) or not len(which):
-            return
-        place = np.ix_(self._banded, which)
-        missed, price = self._errors[place], self.prices[place]
-        ends = self._ends[:, which]
-        left = np.where(np.abs(missed) > self._tolerance, np.sign(missed), 0.0)
-        ends = np.where(ends == 0, left, np.where(price * ends > 0, ends, 0.0))
-        self._ends[:, which] = ends
-        released = (ends == 0) & (price != 0)
-        if released.any():
-            self.prices[place] = np.where(ends == 0, 0.0, price)
-            again = which[released.any(axis=0)]
-            self.ratio[:, again], self._errors[:, again] = self._look(self.prices[:, again], again)
+        way = direction[:, which]
+        left = self._slope(way, self.prices[:, which], -np.sign(way), which)
+        return np.asarray(left >= -0.5 * slope[which])
