@@ -267,7 +267,14 @@ def test_every_record_needs_a_label(option: str, labels: list[Any]) -> None:
         Calibration(data.weights, data.targets, data.matrix, **{option: labels})
 
 
-def test_weights_of_clusters_are_no_optimum_of_the_records() -> None:
+def test_the_optimum_of_clusters_is_that_of_their_sums() -> None:
     data, index = households(9)
-    with pytest.raises(InvalidOption, match="one row per cluster"):
-        _ = calibrated(data, cluster=index).optimum
+    made = calibrated(data, cluster=index)
+    optimum, place = made.optimum, made.cluster_index
+
+    assert place is not None
+    assert optimum.problem.n_records == index.max() + 1
+    assert_allclose(optimum.solution.ratio[place] * data.weights, made.weights)
+    assert_allclose(
+        optimum.problem.estimates(optimum.weights), made.problem.estimates(made.weights)
+    )

@@ -320,13 +320,3 @@ def test_independent_parts_have_the_errors_of_the_whole(tolerance: float) -> Non
         errors = 0.01 * targets
         found.append(estimate(made, asked, data, design=DESIGN, target_errors=errors).table)
     assert_allclose(found[0].iloc[:, 1:], found[1].iloc[:, 1:], rtol=1e-5)
-
-
-def test_errors_of_weights_that_are_equal_within_clusters_are_refused() -> None:
-    data = people()
-    made = Calibration(
-        data["weight"], [7_000.0], np.ones((len(data), 1)), tolerances=0, cluster=data["cluster"]
-    )
-    made.calibrate(progress=False)
-    with pytest.raises(InvalidOption, match="one row per cluster"):
-        estimate(made, mean("income"), data, design=DESIGN)

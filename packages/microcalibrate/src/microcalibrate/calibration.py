@@ -295,18 +295,19 @@ class Calibration:
             solution, self._parts = self._structure.solve(
                 self.settings, max_iter=max_iter, progress=bar.show, start_prices=start_prices
             )
-            weights = problem.weights_of(solution.ratio)
+            weights = problem.weights_of(self._structure.of_records(solution.ratio))
             probabilities = np.ones(problem.n_records)
             history = history_rows(solution, bar.records)
             trails = [PhaseTrail("dense", solution.step_errors, problem.estimates(weights))]
             seconds["dense"] = time.perf_counter() - begun
+            solved = self._structure.problem
             optimum = Optimum(
-                problem,
+                solved,
                 self.settings.distance,
                 self.settings.closeness,
                 solution,
-                record_index=np.arange(problem.n_records),
-                n_records=problem.n_records,
+                record_index=np.arange(solved.n_records),
+                n_records=solved.n_records,
                 selection=None,
                 loss=self.settings.loss,
             )
@@ -371,20 +372,19 @@ class Calibration:
 
     @property
     def optimum(self) -> Optimum:
-        """The last solve of the last `calibrate()` with its problem.
+        """The last solve of the last `calibrate()` with its problem: that of clusters, if any.
 
         Raises:
-            InvalidOption: If `calibrate()` has not been called yet, or records of clusters share
-                their ratios: then it is no optimum of the records.
+            InvalidOption: If `calibrate()` has not been called yet.
         """
         if not hasattr(self, "_optimum"):
             raise InvalidOption("there is no result yet: call `calibrate()` first.")
-        if self._structure.cluster is not None:
-            raise InvalidOption(
-                "weights that are equal within clusters are not the optimum of the records, but of "
-                "the clusters: calibrate a table with one row per cluster to go on from there."
-            )
         return self._optimum
+
+    @property
+    def cluster_index(self) -> NDArray[np.int64] | None:
+        """Position of each record's cluster, shape `(n_records,)`; None without clusters."""
+        return self._structure.cluster
 
     @property
     def parts(self) -> pd.DataFrame:

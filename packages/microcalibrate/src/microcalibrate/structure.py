@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from microcalibrate.targets import Targets
 
 Index = NDArray[np.int64]
+Vector = NDArray[np.float64]
 
 # Options of a calibration that a column of a table may stand for.
 PER_RECORD = ("frozen", "heteroscedasticity", "cluster", "partition")
@@ -111,7 +112,8 @@ class Structure:
             start_prices: Prices of all targets to start from.
 
         Returns:
-            The solution with a ratio for each record, and the parts with theirs.
+            The solution of `problem`, with a ratio for each cluster where there are clusters, and
+            the parts with theirs.
 
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
@@ -137,9 +139,11 @@ class Structure:
                 progress=progress,
                 start_prices=start_prices,
             )
-        if self.cluster is not None:
-            solution = replace(solution, ratio=solution.ratio[self.cluster])
         return solution, parts
+
+    def of_records(self, ratio: Vector) -> Vector:
+        """The ratio of each record, from those that were solved for, shape `(n_records,)`."""
+        return ratio if self.cluster is None else ratio[self.cluster]
 
 
 def columns_for(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,9 +32,12 @@ def cautions_of(
     """
     found = []
     if replicates is None and design is None:
+        drawn, larger = "records", "Clusters"
+        if calibration is not None and calibration.cluster_index is not None:
+            drawn, larger = "clusters", "Larger units"
         found.append(
-            "no design was given: standard errors are those of records drawn each on its own, with "
-            "replacement. Clusters would make them larger, strata smaller: give design= or "
+            f"no design was given: standard errors are those of {drawn} drawn each on its own, "
+            f"with replacement. {larger} would make them larger, strata smaller: give design= or "
             "replicates=."
         )
     if calibration is None:

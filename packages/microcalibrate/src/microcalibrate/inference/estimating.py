@@ -19,6 +19,7 @@ from microcalibrate.inference.cautions import DesignVarianceWarning, cautions_of
 from microcalibrate.inference.design import SurveyDesign
 from microcalibrate.inference.estimands import Estimand
 from microcalibrate.inference.estimates import Estimates
+from microcalibrate.inference.members import Members
 from microcalibrate.inference.replicate_weights import ReplicateWeights
 from microcalibrate.inference.sampling_error import (
     LinearisedError,
@@ -101,9 +102,10 @@ def estimate(
     if not 0 < level < 1:
         raise InvalidOption(f"level={level!r} must lie between 0 and 1, such as 0.95.")
     calibration = weights if isinstance(weights, Calibration) else None
-    final = calibration.optimum.weights if calibration else checked_weights(weights)
-    errors = _sampling_error(calibration, final, data, design, replicates, residuals)
-    from_targets = _target_error(calibration, final, target_errors)
+    members = Members.of(calibration) if calibration else None
+    final = members.weights if members else checked_weights(weights)
+    errors = _sampling_error(members, final, data, design, replicates, residuals)
+    from_targets = _target_error(members, final, target_errors)
     cautions = cautions_of(calibration, design, replicates)
     for caution in cautions:
         warnings.warn(caution, DesignVarianceWarning, stacklevel=2)
@@ -131,7 +133,7 @@ class _Row:
 
 
 def _sampling_error(
-    calibration: Calibration | None,
+    members: Members | None,
     weights: Vector,
     data: Any,
     design: SurveyDesign | None,
@@ -147,8 +149,10 @@ def _sampling_error(
             )
         replicates.check_full(weights)
         return replicates
-    bound = (design or SurveyDesign()).bind(data, len(weights))
-    if calibration is None:
+    # Nothing said: records, or where there are clusters these, count as drawn each on its own.
+    units = members.cluster if members is not None else None
+    bound = (design or SurveyDesign(psu=units)).bind(data, len(weights))
+    if members is None:
         if residuals is not None:
             raise InvalidOption(
                 "residuals= is about a calibration, and only weights were given. Hand over the "
@@ -156,24 +160,23 @@ def _sampling_error(
             )
         return LinearisedError(weights, bound, None)
     if residuals is None:
-        exact = bool((calibration.optimum.problem.tolerances == 0).all())
+        exact = bool((members.optimum.problem.tolerances == 0).all())
         residuals = "design" if exact else "optimum"
-    sensitivity = Sensitivity(calibration.optimum, at_design=residuals == "design")
-    return LinearisedError(weights, bound, sensitivity)
+    members.check_design(bound)
+    sensitivity = Sensitivity(members.optimum, at_design=residuals == "design")
+    return LinearisedError(weights, bound, sensitivity, members)
 
 
-def _target_error(
-    calibration: Calibration | None, weights: Vector, given: Any
-) -> TargetError | None:
+def _target_error(members: Members | None, weights: Vector, given: Any) -> TargetError | None:
     if given is None:
         return None
-    if calibration is None:
+    if members is None:
         raise InvalidOption(
             "target_errors= goes through the calibration, and only weights were given. Hand over "
             "the Calibration itself."
         )
-    covariance = covariance_of_targets(given, calibration.optimum.problem)
-    return TargetError(weights, covariance, Sensitivity(calibration.optimum))
+    covariance = covariance_of_targets(given, members.optimum.problem)
+    return TargetError(weights, covariance, Sensitivity(members.optimum), members)
 
 
 def _domains(

@@ -25,6 +25,7 @@ from microcalibrate.errors import (
     NotConverged,
 )
 from microcalibrate.inference.cautions import DesignVarianceWarning
+from microcalibrate.inference.members import Members
 from microcalibrate.inference.replicate_weights import ReplicateWeights
 from microcalibrate.inference.replication import Replication
 from microcalibrate.progress import Bar
@@ -51,9 +52,9 @@ def replicate_weights(
 ) -> ReplicateWeights:
     """Replicate weights, each replicate calibrated to the same targets.
 
-    Each starts from the prices of the whole sample. Where records were chosen, the same ones are
-    calibrated in each replicate, from where the draw started them: the choice is taken as it fell,
-    as a stage of sampling within the units.
+    Each starts from the prices of the whole sample, and clusters stay what they are. Where records
+    were chosen, the same ones are calibrated in each replicate, from where the draw started them:
+    the choice is taken as it fell, as a stage of sampling within the units.
 
     Args:
         calibration: After `calibrate()`.
@@ -74,8 +75,8 @@ def replicate_weights(
     Raises:
         InfeasibleReplicate: If hard targets cannot hold in a replicate.
         NotConverged: If a replicate ended without its certificate.
-        InvalidReplicates: If the replication is of other records, or the folder has replicates of
-            another calibration.
+        InvalidReplicates: If the replication is of other records, or tears clusters apart that
+            have one ratio, or the folder has replicates of another calibration.
         KeyboardInterrupt: If cancelled. With a folder, what is done lies there.
 
     Examples:
@@ -89,18 +90,19 @@ def replicate_weights(
                [4. , 0. , 2. ],
                [1.5, 1.5, 0. ]])
     """
-    optimum = calibration.optimum
-    _check(optimum, replication, on_failure, n_jobs)
+    members = Members.of(calibration)
+    optimum = members.optimum
+    _check(members, replication, on_failure, n_jobs)
     n_replicates = replication.n_replicates
-    parts = _Parts(folder, optimum, replication)
-    weights = np.zeros((optimum.n_records, n_replicates))
+    parts = _Parts(folder, members, replication)
+    weights = np.zeros((members.n_records, n_replicates))
     failed: list[int] = []
     resolver = Resolver(optimum)
     with Bar(progress, "replicates", "replicates", total=n_replicates) as bar:
         done = 0
-        for start, outcomes in _solved(resolver, replication, optimum, parts, n_jobs):
+        for start, outcomes in _solved(resolver, replication, members, parts, n_jobs):
             kept = _kept(start, outcomes, optimum, on_failure, failed)
-            weights[:, start : start + kept.shape[1]] = optimum.spread(kept)
+            weights[:, start : start + kept.shape[1]] = members.shared_out(kept)
             parts.keep(start, kept)
             done += kept.shape[1]
             bar.to(done, failed=len(failed))
@@ -117,7 +119,7 @@ def replicate_weights(
         weights = np.delete(weights, failed, axis=1)
         scale *= (n_replicates - 1) / max(n_replicates - len(failed) - 1, 1)
     return ReplicateWeights(
-        full=optimum.weights,
+        full=members.weights,
         weights=weights,
         scale=scale,
         rscales=np.delete(replication.rscales, failed),
@@ -130,7 +132,7 @@ def replicate_weights(
     )
 
 
-def _check(optimum: Optimum, replication: Replication, on_failure: str, n_jobs: int) -> None:
+def _check(members: Members, replication: Replication, on_failure: str, n_jobs: int) -> None:
     if on_failure not in ON_FAILURE:
         raise InvalidOption(
             f"on_failure={on_failure!r} is not known. Use one of {list(ON_FAILURE)}."
@@ -143,10 +145,10 @@ def _check(optimum: Optimum, replication: Replication, on_failure: str, n_jobs: 
         )
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs < 1:
         raise InvalidOption(f"n_jobs={n_jobs!r} must be a whole number from 1.")
-    if len(replication.unit) != optimum.n_records:
+    if len(replication.unit) != members.n_records:
         raise InvalidReplicates(
             f"the replication is of {len(replication.unit)} records, and the calibration of "
-            f"{optimum.n_records}."
+            f"{members.n_records}."
         )
     if (replication.factors < 0).any():
         raise InvalidReplicates("a factor of the replication is negative.")
@@ -155,7 +157,7 @@ def _check(optimum: Optimum, replication: Replication, on_failure: str, n_jobs: 
 def _solved(
     resolver: Resolver,
     replication: Replication,
-    optimum: Optimum,
+    members: Members,
     parts: _Parts,
     n_jobs: int,
 ) -> Iterator[tuple[int, list[Outcome] | Matrix]]:
@@ -168,7 +170,7 @@ def _solved(
             todo.append(start)
         else:
             yield start, found
-    unit = replication.unit[optimum.record_index]
+    unit = members.units(replication)
 
     def work(start: int) -> list[Outcome]:
         factors = replication.factors[unit, start : start + resolver.block]
@@ -235,14 +237,14 @@ class _Parts:
     """Finished blocks in a folder, each written whole; nothing where no folder was asked for."""
 
     def __init__(
-        self, folder: str | Path | None, optimum: Optimum, replication: Replication
+        self, folder: str | Path | None, members: Members, replication: Replication
     ) -> None:
         self._folder = None if folder is None else Path(folder)
         if self._folder is None:
             return
         from microcalibrate.io import read_json, write_json
 
-        told = {"format": FORMAT, "fingerprint": _fingerprint(optimum, replication)}
+        told = {"format": FORMAT, "fingerprint": _fingerprint(members, replication)}
         place = self._folder / "replication.json"
         if place.exists():
             if read_json(place) != told:
@@ -278,9 +280,10 @@ class _Parts:
         return np.flatnonzero(np.isnan(weights).any(axis=0)).tolist()
 
 
-def _fingerprint(optimum: Optimum, replication: Replication) -> str:
+def _fingerprint(members: Members, replication: Replication) -> str:
     """Of all that the weights of replicates follow from."""
-    problem, found = optimum.problem, hashlib.sha256()
+    optimum, found = members.optimum, hashlib.sha256()
+    problem = optimum.problem
     matrix = problem.estimate_matrix
     data: Any = (matrix.data, matrix.indices) if is_sparse(matrix) else (matrix,)
     arrays = (
@@ -296,6 +299,7 @@ def _fingerprint(optimum: Optimum, replication: Replication) -> str:
         optimum.record_index,
         replication.factors,
         replication.unit,
+        *(() if members.cluster is None else (members.cluster,)),
     )
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())

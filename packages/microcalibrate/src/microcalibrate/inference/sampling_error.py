@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from microcalibrate.errors import InvalidOption
 from microcalibrate.inference.design import BoundDesign
+from microcalibrate.inference.members import Members
 from microcalibrate.inference.sensitivity import Sensitivity
 from microcalibrate.inference.statistics import Differentiable
 from microcalibrate.inference.variance import variance_of_totals
@@ -38,21 +39,22 @@ class LinearisedError:
         weights: Final weights of all records, shape `(n_records,)`.
         design: How they were drawn.
         sensitivity: Of the calibration that made the weights; None where they are taken as given.
+        members: The records of that calibration; None with `sensitivity`.
     """
 
     weights: Vector
     design: BoundDesign
     sensitivity: Sensitivity | None
+    members: Members | None = None
 
     def covariance(self, statistics: Sequence[Differentiable]) -> Matrix:
         """See `SamplingError.covariance`."""
         influence = influences(statistics, self.weights)
-        if self.sensitivity is None:
+        if self.sensitivity is None or self.members is None:
             contributions = self.weights[:, None] * influence
         else:
-            optimum = self.sensitivity.optimum
-            solved = self.sensitivity.contributions(influence[optimum.record_index])
-            contributions = optimum.spread(solved)
+            solved = self.sensitivity.contributions(self.members.gathered(influence))
+            contributions = self.members.contributions(solved, influence)
         return variance_of_totals(contributions, self.design)
 
     def degrees_of_freedom(self, weights: Vector) -> int:
@@ -68,16 +70,18 @@ class TargetError:
         weights: Final weights of all records, shape `(n_records,)`.
         covariance_of_targets: `V`, shape `(n_targets, n_targets)`, in the targets' own units.
         sensitivity: Of the calibration, at its optimum.
+        members: The records of the calibration.
     """
 
     weights: Vector
     covariance_of_targets: Matrix
     sensitivity: Sensitivity
+    members: Members
 
     def covariance(self, statistics: Sequence[Differentiable]) -> Matrix:
         """Of the estimates, shape `(n_statistics, n_statistics)`."""
         influence = influences(statistics, self.weights)
-        by_target = self.sensitivity.by_target(influence[self.sensitivity.optimum.record_index])
+        by_target = self.sensitivity.by_target(self.members.gathered(influence))
         return np.asarray(by_target.T @ self.covariance_of_targets @ by_target)
 
 
