@@ -186,7 +186,7 @@ def test_solves_without_certificate_have_an_exit_code() -> None:
     ("line", "code", "part"),
     [
         (f"{TABLE} --no-random", BAD_USAGE, "--no-random acts only when records are chosen"),
-        (f"{TABLE} --kappa 2", BAD_USAGE, "--kappa act only when records are chosen"),
+        (f"{TABLE} --kappa 2", BAD_USAGE, "--kappa acts only when records are chosen"),
         (f"{TABLE} --draws 2", BAD_USAGE, "--draws 2 needs records to be drawn"),
         (f"{TABLE} --records 5 --l0-lambda 1", BAD_USAGE, "not both"),
         (f"{TABLE} --groups hair", BAD_USAGE, "correlation, family, names or none"),

@@ -12,20 +12,28 @@ from microcalibrate.cli.inputs import check_choice, check_out, given, read_input
 from microcalibrate.cli.options import (
     Closeness,
     Data,
+    Device,
     DistanceName,
+    Frozen,
     Groups,
+    Heteroscedasticity,
     IdCheck,
     Kappa,
     L0Lambda,
+    LossName,
     MaxIter,
     MaxRatio,
+    MaxWeight,
     MinRatio,
+    MinWeight,
     Out,
     Quiet,
     Records,
+    RefitCloseness,
     Report,
     Selection,
     TargetsTable,
+    Temperature,
     Tolerance,
     Weight,
 )
@@ -68,11 +76,19 @@ def evaluate(
     ] = True,
     max_ratio: MaxRatio = None,
     min_ratio: MinRatio = None,
+    max_weight: MaxWeight = None,
+    min_weight: MinWeight = None,
+    frozen: Frozen = None,
     tolerance: Tolerance = None,
+    loss: LossName = None,
     distance: DistanceName = None,
+    heteroscedasticity: Heteroscedasticity = None,
     closeness: Closeness = None,
+    refit_closeness: RefitCloseness = None,
     kappa: Kappa = None,
     selection: Selection = None,
+    temperature: Temperature = None,
+    device: Device = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of folds, draws and repetitions. [0]")
     ] = None,
@@ -88,10 +104,16 @@ def evaluate(
         n_draws=draws,
         max_weight_ratio=max_ratio,
         min_weight_ratio=min_ratio,
+        max_weight=max_weight,
+        min_weight=min_weight,
+        loss=loss,
         distance=distance,
         closeness=closeness,
+        refit_closeness=refit_closeness,
         kappa=kappa,
         selection=selection,
+        temperature=temperature,
+        device=device,
         seed=seed,
     )
     if not check_choice(l0_lambda, records, options) and not random:
@@ -101,7 +123,8 @@ def evaluate(
     followed = list(dict.fromkeys(untargeted or ()))
     files = [Path(name) for name in followed] if data.is_dir() else []
     check_out(out, report, (data, targets, *files))
-    inputs = read_inputs(data, weight, targets, id_column, tolerance, followed)
+    per_record = given(frozen=frozen, heteroscedasticity=heteroscedasticity)
+    inputs = read_inputs(data, weight, targets, id_column, tolerance, followed, per_record)
     grouping = inputs.grouping(groups)
     from microcalibrate.evaluation import evaluate_robustness
 
@@ -114,6 +137,7 @@ def evaluate(
             compare_with_random=random,
             max_iter=max_iter,
             progress=False if quiet else None,
+            **inputs.per_record,
             **options,
         )
     write_run(result, out, with_report=report)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from microcalibrate.cli.app import REPORT_NAME, check_plotly
+from microcalibrate.cli.flags import FLAGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,10 +88,12 @@ def check_choice(l0_lambda: float | None, records: int | None, options: dict[str
     if records is not None and l0_lambda:
         raise typer.BadParameter("give --l0-lambda (a price) or --records (a count), not both.")
     chosen = records is not None or bool(l0_lambda)
-    idle = [f"--{name}" for name in ("kappa", "selection") if name in options]
+    about_choice = ("kappa", "selection", "refit_closeness", "temperature", "device")
+    idle = [FLAGS[name] for name in about_choice if name in options]
     if idle and not chosen:
         raise typer.BadParameter(
-            f"{' and '.join(idle)} act only when records are chosen: add --records or --l0-lambda."
+            f"{' and '.join(idle)} {'acts' if len(idle) == 1 else 'act'} only when records are "
+            "chosen: add --records or --l0-lambda."
         )
     return chosen
 

@@ -41,8 +41,16 @@ L0Lambda: TypeAlias = Annotated[
 Records: TypeAlias = Annotated[
     int | None, typer.Option(help="Exact number of records to keep, instead of a price.")
 ]
-MaxRatio: TypeAlias = Annotated[
-    float | None, typer.Option(help="Greatest calibrated over design weight. [none]")
+# Those that a search may take several values of say so, after the same words.
+_AGAIN = "Repeat it to search among several."
+_MAX_RATIO = "Greatest calibrated over design weight."
+_CLOSENESS = "Price of distance: lower fits better, higher is more even."
+_SELECTION = "How records are chosen."
+_SELECTIONS = "closed_form|top_k|random|sampled_gates"
+
+MaxRatio: TypeAlias = Annotated[float | None, typer.Option(help=f"{_MAX_RATIO} [none]")]
+MaxRatios: TypeAlias = Annotated[
+    list[float] | None, typer.Option(metavar="<float>", help=f"{_MAX_RATIO} {_AGAIN} [none]")
 ]
 MinRatio: TypeAlias = Annotated[
     float | None,
@@ -101,19 +109,36 @@ Partition: TypeAlias = Annotated[
         help="Label, such as the state, of parts that share no target: solved side by side.",
     ),
 ]
-Closeness: TypeAlias = Annotated[
+Closeness: TypeAlias = Annotated[float | None, typer.Option(help=f"{_CLOSENESS} [1e-4]")]
+ClosenessValues: TypeAlias = Annotated[
+    list[float] | None, typer.Option(metavar="<float>", help=f"{_CLOSENESS} {_AGAIN} [1e-4]")
+]
+RefitCloseness: TypeAlias = Annotated[
     float | None,
-    typer.Option(help="Price of distance: lower fits better, higher is more even. [1e-4]"),
+    typer.Option(
+        help="The same price in the refit of the records that are kept. [10 times --closeness]"
+    ),
 ]
 Kappa: TypeAlias = Annotated[
     float | None,
     typer.Option(help="Price of concentrated weights when records are chosen. [1]"),
 ]
 Selection: TypeAlias = Annotated[
+    str | None, typer.Option(metavar=_SELECTIONS, help=f"{_SELECTION} [closed_form]")
+]
+Selections: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar=_SELECTIONS, help=f"{_SELECTION} {_AGAIN} [closed_form]"),
+]
+Temperature: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Final temperature of the gates, for --selection sampled_gates only."),
+]
+Device: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="closed_form|top_k|random|sampled_gates",
-        help="How records are chosen. [closed_form]",
+        metavar="DEVICE",
+        help="Where gates are trained, such as cuda, for --selection sampled_gates only. [cpu]",
     ),
 ]
 Groups: TypeAlias = Annotated[

@@ -14,16 +14,27 @@ from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate,
 from microcalibrate.cli.flags import as_arguments, in_flags
 from microcalibrate.cli.inputs import check_out, given, read_inputs
 from microcalibrate.cli.options import (
+    ClosenessValues,
     Data,
+    Device,
     DistanceName,
     Groups,
+    Heteroscedasticity,
     IdCheck,
+    Kappa,
+    LossName,
     MaxIter,
+    MaxRatios,
+    MaxWeight,
     MinRatio,
+    MinWeight,
     Out,
     Quiet,
+    RefitCloseness,
     Report,
+    Selections,
     TargetsTable,
+    Temperature,
     Tolerance,
     Weight,
 )
@@ -44,38 +55,24 @@ def tune(
         typer.Option(min=2, help="Folds of targets. [5, or as many as there are groups]"),
     ] = None,
     groups: Groups = "correlation",
-    kappa: Annotated[
-        float | None,
-        typer.Option(help="Price of concentrated weights when records are chosen. [1]"),
-    ] = None,
+    kappa: Kappa = None,
     kappa_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="Search for this price too, between two bounds."),
     ] = None,
-    closeness: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="<float>", help="Price of distance; repeat it to search among several. [1e-4]"
-        ),
-    ] = None,
-    max_ratio: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="<float>",
-            help="Greatest calibrated over design weight; repeat it to search among several. "
-            "[none]",
-        ),
-    ] = None,
-    selection: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="closed_form|top_k|random|sampled_gates",
-            help="How records are chosen; repeat it to search among several. [closed_form]",
-        ),
-    ] = None,
+    closeness: ClosenessValues = None,
+    refit_closeness: RefitCloseness = None,
+    max_ratio: MaxRatios = None,
     min_ratio: MinRatio = None,
+    max_weight: MaxWeight = None,
+    min_weight: MinWeight = None,
     tolerance: Tolerance = None,
+    loss: LossName = None,
     distance: DistanceName = None,
+    heteroscedasticity: Heteroscedasticity = None,
+    selection: Selections = None,
+    temperature: Temperature = None,
+    device: Device = None,
     objective: Annotated[
         str,
         typer.Option(
@@ -137,9 +134,18 @@ def tune(
         raise typer.BadParameter("--score-weights act only with --objective balanced.")
     place = None if storage is None else _place(storage)
     check_out(out, report, (data, targets, place if isinstance(place, Path) else _file_of(storage)))
-    inputs = read_inputs(data, weight, targets, id_column, tolerance)
+    per_record = given(heteroscedasticity=heteroscedasticity)
+    inputs = read_inputs(data, weight, targets, id_column, tolerance, per_record=per_record)
     grouping = inputs.grouping(groups)
-    fixed = given(min_weight_ratio=min_ratio, distance=distance)
+    fixed = given(
+        min_weight_ratio=min_ratio,
+        max_weight=max_weight,
+        min_weight=min_weight,
+        loss=loss,
+        distance=distance,
+        refit_closeness=refit_closeness,
+    )
+    of_gates = given(temperature=temperature, device=device)
     searched = given(
         kappa=kappa if kappa_range is None else kappa_range,
         closeness=_one_or_all(closeness),
@@ -171,8 +177,10 @@ def tune(
                 study_name=study_name,
                 timeout=timeout,
             ),
+            **inputs.per_record,
             **searched,
             **fixed,
+            **of_gates,
         )
     write_run(result, out, with_report=report)
     if not quiet:
@@ -180,7 +188,10 @@ def tune(
         say(in_flags(result.summary()))
         say("\nto calibrate with the best trial:")
         chosen = {name: value for name, value in searched.items() if _is_fixed(value)}
-        options = chosen | fixed | dict(result.best_params) | {"l0_lambda": float(best_lambda)}
+        options = chosen | fixed | per_record | dict(result.best_params)
+        options |= {"l0_lambda": float(best_lambda)}
+        if options.get("selection") == "sampled_gates":
+            options |= of_gates
         words = ["--tolerance", str(tolerance)] if tolerance is not None else []
         words += [*as_arguments(options), *as_arguments({"seed": seed or None})]
         say(f"  {_command(data, weight, targets, id_column, out, words)}")

@@ -13,8 +13,25 @@ if TYPE_CHECKING:
 # What the forms call the options of the library; the others have the same name.
 _FIELDS = {"max_weight_ratio": "max_ratio", "min_weight_ratio": "min_ratio"}
 # Defaults of the library, which a form leaves blank.
-_DEFAULTS: dict[str, Any] = {"min_ratio": 0.0, "distance": "chi2", "max_iter": 1000}
-_FIXED = ("kappa", "closeness", "max_weight_ratio", "selection", "min_weight_ratio", "distance")
+_DEFAULTS: dict[str, Any] = {
+    "min_ratio": 0.0,
+    "distance": "chi2",
+    "loss": "squared",
+    "max_iter": 1000,
+}
+_FIXED = (
+    "kappa",
+    "closeness",
+    "refit_closeness",
+    "max_weight_ratio",
+    "selection",
+    "min_weight_ratio",
+    "distance",
+    "loss",
+)
+_OF_GATES = ("temperature", "device")
+# Of these the tuning keeps no number: they became part of its problem.
+_ENTERED = ("tolerance", "max_weight", "min_weight", "heteroscedasticity")
 
 
 def named(trial: Mapping[Any, Any]) -> str:
@@ -46,9 +63,10 @@ def calibration_values(
     options |= result.study.get_trials(deepcopy=False)[number].params
     values = {_FIELDS.get(name, name): value for name, value in options.items()}
     values["max_iter"] = settings.get("max_iter")
+    if values["selection"] == "sampled_gates":
+        values |= {name: settings.get(name) for name in _OF_GATES}
     values = {name: each for name, each in values.items() if each != _DEFAULTS.get(name)}
-    # A tolerance is written into the targets, before the tuning sees them.
-    values["tolerance"] = entered.get("tolerance")
+    values |= {name: entered.get(name) for name in _ENTERED}
     values["seed"] = settings["seed"] or None
     return {name: value for name, value in values.items() if value is not None}
 

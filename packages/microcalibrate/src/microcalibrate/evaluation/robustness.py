@@ -137,6 +137,11 @@ def evaluate_robustness(
         >>> len(robustness.folds)
         5
     """
+    if unused := [name for name in ("cluster", "partition") if options.get(name) is not None]:
+        raise InvalidOption(
+            f"{unused[0]} is no option of an evaluation. Leave it out, or hand over a matrix with "
+            "one row per cluster."
+        )
     # Everything is checked here once, as a calibration would.
     asked: Any = {"target_records": target_records, "target_names": target_names, "seed": seed}
     calibration = Calibration(weights, targets, estimate_matrix, l0_lambda, **options | asked)

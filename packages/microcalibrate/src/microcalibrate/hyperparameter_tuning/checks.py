@@ -10,6 +10,7 @@ import numpy as np
 
 from microcalibrate.calibration import Calibration
 from microcalibrate.engine.distances import DISTANCES
+from microcalibrate.engine.losses import loss_named
 from microcalibrate.errors import InvalidOption
 from microcalibrate.evaluation.folds import Index, target_folds, target_groups
 from microcalibrate.hyperparameter_tuning.scoring import AGGREGATES
@@ -149,6 +150,7 @@ def study_attributes(
         "sampler": plan.sampler if own else type(plan.sampler).__name__,
         "n_draws": plan.n_draws,
         "distance": distance if isinstance(distance, str) else distance.name,
+        "loss": str(loss_named(options.get("loss", "squared"))),
         "min_weight_ratio": _plain(problem.min_ratio),
         "refit_closeness": options.get("refit_closeness"),
         "temperature": options.get("temperature"),
