@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 
@@ -17,12 +18,15 @@ def stay_on_this_machine() -> None:
 
 
 def prepare() -> None:
-    """Import what the first view of the page would have to wait for."""
+    """Import what the first view of the page would have to wait for, and keep it for good."""
     from microcalibrate.dashboard import shell
     from microcalibrate.figures.plotting import blank_figure
 
     # Plotly reads its templates with the first figure.
     blank_figure(shell.START, "", height=100).to_json()
+    # Streamlit collects garbage after each run of the page, before the last of it is sent. What was
+    # imported is no garbage, and looking through it would take most of a search's time.
+    gc.freeze()
 
 
 def main() -> None:

@@ -42,6 +42,18 @@ def browse(
         searched: Columns of text that are searched.
         noun: What a row is.
     """
+    # A fragment: a search draws these rows anew, and nothing else of the screen.
+    st.fragment(_browse)(table, orders, columns, key, searched, noun)
+
+
+def _browse(
+    table: pd.DataFrame,
+    orders: Mapping[str, Order],
+    columns: Mapping[str, Any],
+    key: str,
+    searched: tuple[str, ...],
+    noun: str,
+) -> None:
     search, order = st.columns([3, 2])
     with search:
         wanted = st.text_input(
