@@ -3,7 +3,8 @@
     python benchmarks/page.py [--targets 5000] [--epochs 100] [--megabytes 500]
 
 Needs Chromium and its driver. Seconds are wall time as a browser sees it, from the step of a reader
-until the page rests; everything is made in a temporary folder.
+until the page rests; everything is made in a temporary folder. A search is counted from the press
+of Enter, a scroll from the turn of the wheel, and each until its first new row is drawn.
 """
 
 import argparse
@@ -11,6 +12,28 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+
+# The table is a drawing: its rows are texts that are filled into it.
+WATCH = """
+const [event, wanted] = arguments;
+window.begun = window.drawn = undefined;
+window.seen = new Set();
+addEventListener(event, each => {
+    if (event === 'wheel' || each.key === 'Enter') window.begun = performance.now();
+}, {capture: true, once: event === 'wheel'});
+if (!window.watched) {
+    window.watched = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+        const row = String(text);
+        if (window.begun === undefined) window.seen.add(row);
+        else if (window.drawn === undefined && row.includes(window.wanted) && !window.seen.has(row))
+            window.drawn = performance.now();
+        return window.watched.call(this, text, ...rest);
+    };
+}
+window.wanted = wanted;
+"""
+TIMES = 15
 
 
 def long_log(page, folder, n_targets: int, n_epochs: int) -> dict:
@@ -37,12 +60,65 @@ def long_log(page, folder, n_targets: int, n_epochs: int) -> dict:
     took("first view", lambda: page.open("results", run=log), "targets within 5%")
     took("first view again", lambda: page.open("results", run=log), "targets within 5%")
     took("table of targets", lambda: page.tab("Targets"), f"of {n_targets:,}.")
-    took("search", lambda: page.fill("q", "target 4321,"), "1 target of")
+    numbers = [n_targets - 1 - 231 * place for place in range(TIMES)]
+    seconds["searches"] = spread([search(page, f"target {number},") for number in numbers])
+    seconds["searches that find many"] = spread(
+        [search(page, f"group {number}/") for number in range(100, 100 + TIMES)]
+    )
+    page.fill("q", " ")
+    page.shows(f"{n_targets:,} targets of {n_targets:,}.")
+    seconds["scrolls"] = spread([scroll(page) for _ in range(TIMES)])
     return {
         "rows": n_targets * n_epochs,
         "megabytes": path.stat().st_size / 1e6,
         "seconds": seconds,
     }
+
+
+def search(page, words: str) -> float:
+    """Seconds from Enter to the first row of what is found."""
+    from selenium.webdriver.common.keys import Keys
+
+    field = page.find("q", "input")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(words)
+    return drawn(page, "keydown", words, lambda: field.send_keys(Keys.ENTER))
+
+
+def scroll(page) -> float:
+    """Seconds from a turn of the wheel to the first row that was not in view."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+    from selenium.webdriver.common.by import By
+
+    grid = page.driver.find_element(By.CSS_SELECTOR, "[role=region][aria-label=Targets] canvas")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", grid)
+    turn = ActionChains(page.driver).scroll_from_origin(
+        ScrollOrigin.from_element(grid), 0, 3 * grid.size["height"]
+    )
+    return drawn(page, "wheel", "target ", turn.perform)
+
+
+def drawn(page, event: str, words: str, step) -> float:
+    """Seconds from an event to the first new text with some words in the table."""
+    import time
+
+    from chromium import settled
+
+    page.driver.execute_script(WATCH, event, words)
+    # What is still to be drawn from the step before is none of this one's.
+    time.sleep(0.5)
+    step()
+    page.until(lambda: page.driver.execute_script("return window.drawn !== undefined"), words)
+    settled(page.driver)
+    return page.driver.execute_script("return window.drawn - window.begun") / 1000
+
+
+def spread(seconds: list[float]) -> dict:
+    """Median and slowest of some times."""
+    from statistics import median
+
+    return {"times": len(seconds), "median": median(seconds), "slowest": max(seconds)}
 
 
 def upload(page, folder, megabytes: int, ending: str) -> dict:
@@ -128,6 +204,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--megabytes", type=int, default=500)
     given = parser.parse_args()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         with dashboard(folder / "workspace") as served, chromium(downloads=folder) as driver:
@@ -136,7 +213,7 @@ def main() -> None:
             for ending in ("csv", "parquet"):
                 told[f"upload_{ending}"] = upload(page, folder, given.megabytes, ending)
             page.assert_quiet()
-    save("page", told | {"load": os.getloadavg()[0]})
+    save("page", told | {"load_at_start": load, "load_at_end": os.getloadavg()[0]})
 
 
 if __name__ == "__main__":
