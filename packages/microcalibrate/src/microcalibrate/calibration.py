@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,12 @@ from microcalibrate.engine.feasibility import Feasibility, check_feasibility
 from microcalibrate.engine.losses import Loss, loss_named
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.logs.history import PhaseTrail
-from microcalibrate.outcome import Outcome, history_rows
+from microcalibrate.outcome import Outcome
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
-from microcalibrate.reduction import draw_records, refit_records, survivors_of
-from microcalibrate.result import CalibrationResult, Status
+from microcalibrate.record_options import record_options
+from microcalibrate.result import CalibrationResult
+from microcalibrate.running import run_dense, run_reduced
 from microcalibrate.settings import Settings
 from microcalibrate.structure import Structure, labelled, options_for, parts_table
 
@@ -287,70 +286,38 @@ class Calibration:
         """
         if not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
             raise InvalidOption(f"max_iter={max_iter!r} must be a whole number from 1.")
-        problem = self.problem
         begun = time.perf_counter()
-        seconds: dict[str, float] = {}
+        problem, settings = self.problem, self.settings
         with ProgressBar(progress) as bar:
-            bar.records = int((problem.design_weights > 0).sum())
-            solution, self._parts = self._structure.solve(
-                self.settings, max_iter=max_iter, progress=bar.show, start_prices=start_prices
+            ran = run_dense(
+                problem,
+                settings,
+                self._structure,
+                max_iter=max_iter,
+                bar=bar,
+                start_prices=start_prices,
             )
-            weights = problem.weights_of(self._structure.of_records(solution.ratio))
-            probabilities = np.ones(problem.n_records)
-            history = history_rows(solution, bar.records)
-            trails = [PhaseTrail("dense", solution.step_errors, problem.estimates(weights))]
-            seconds["dense"] = time.perf_counter() - begun
-            solved = self._structure.problem
-            optimum = Optimum(
-                solved,
-                self.settings.distance,
-                self.settings.closeness,
-                solution,
-                record_index=np.arange(solved.n_records),
-                n_records=solved.n_records,
-                selection=None,
-                loss=self.settings.loss,
-            )
-
-            budget = self.settings.budget
-            if budget is not None and solution.status is not Status.CANCELLED:
-                drawn_at = time.perf_counter()
-                try:
-                    draw = draw_records(problem, self.settings, budget, weights, bar)
-                except KeyboardInterrupt:
-                    solution = dataclasses.replace(solution, status=Status.CANCELLED)
-                else:
-                    probabilities = draw.probabilities
-                    seconds["draw"] = time.perf_counter() - drawn_at
-                    bar.records = len(draw.record_index)
-                    refit_at = time.perf_counter()
-                    solution, weights = refit_records(problem, self.settings, draw, max_iter, bar)
-                    optimum = dataclasses.replace(
-                        optimum,
-                        problem=survivors_of(problem, draw),
-                        closeness=self.settings.refit_closeness,
-                        solution=solution,
-                        record_index=draw.record_index,
-                        selection=self.settings.selection,
-                    )
-                    history += history_rows(solution, bar.records)
-                    final = problem.estimates(weights)
-                    trails.append(PhaseTrail("refit", solution.step_errors, final))
-                    seconds["refit"] = time.perf_counter() - refit_at
-        seconds["total"] = time.perf_counter() - begun
+            ran = run_reduced(ran, problem, settings, max_iter=max_iter, bar=bar)
+        solution = ran.solution
         if not solution.status.is_certified:
             warnings.warn(
                 f"{solution.status.value} (relative gap {solution.gap:.1e})",
                 NotConvergedWarning,
                 stacklevel=2,
             )
-        self._optimum = optimum
-        settings = self.settings.as_plain(problem, max_iter) | self._structure.as_plain()
+        self._optimum, self._parts = ran.optimum, ran.parts
         self._outcome = Outcome(
-            weights, probabilities, solution, history, trails, seconds, settings
+            ran.weights,
+            ran.probabilities,
+            solution,
+            ran.history,
+            ran.trails,
+            ran.seconds | {"total": time.perf_counter() - begun},
+            settings.as_plain(problem, max_iter) | self._structure.as_plain(),
+            record_options(problem, **self._structure.labels),
         )
         self._result = None
-        return weights.copy()
+        return ran.weights.copy()
 
     @property
     def weights(self) -> Vector:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from microcalibrate.engine.solving import Solution
 from microcalibrate.logs.history import PhaseTrail, history_of_targets
 from microcalibrate.problem import Problem
+from microcalibrate.record_options import RecordOptions
 from microcalibrate.result import CalibrationResult, installed_versions, weight_statistics
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Outcome:
         trails: Errors of the targets along each solve.
         seconds: Wall time by phase.
         settings: Every option, in plain types.
+        record_options: Those that differ by record.
     """
 
     weights: Vector
@@ -41,6 +43,7 @@ class Outcome:
     trails: list[PhaseTrail]
     seconds: dict[str, float]
     settings: dict[str, Any]
+    record_options: RecordOptions
 
     def result(
         self, problem: Problem, families: Sequence[Any], record_ids: NDArray[Any]
@@ -74,6 +77,7 @@ class Outcome:
             settings=self.settings,
             seconds=self.seconds,
             versions=installed_versions(),
+            record_options=self.record_options,
         )
 
 

@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.errors import UnreadableFile
+from microcalibrate.record_options import RecordOptions, read_record_options, write_record_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,6 +113,7 @@ class CalibrationResult:
         settings: Every option of the run.
         seconds: Wall time by phase.
         versions: Of this package and of what it computes with.
+        record_options: Options that differ by record, by name, each of shape `(n_records,)`.
     """
 
     weights: Vector
@@ -127,6 +129,7 @@ class CalibrationResult:
     settings: dict[str, Any]
     seconds: dict[str, float]
     versions: dict[str, str]
+    record_options: RecordOptions = field(default_factory=dict)
 
     @property
     def converged(self) -> bool:
@@ -198,6 +201,7 @@ class CalibrationResult:
         write_run_log(folder, self.target_history, steps, self.targets, facts)
         kept = pd.DataFrame({"inclusion_probability": self.inclusion_probabilities})
         write_table(kept, folder / "inclusion_probabilities.parquet")
+        write_record_options(self.record_options, folder)
         write_json(self.settings, folder / "config.json")
         write_json(self.summary_values(), folder / "result.json")
 
@@ -258,6 +262,7 @@ class CalibrationResult:
                 settings=dict(values["settings"]),
                 seconds=dict(values["seconds"]),
                 versions=dict(values["versions"]),
+                record_options=read_record_options(folder),
             )
 
     def summary(self) -> str:

@@ -38,11 +38,13 @@ class Structure:
         problem: What is solved: the problem itself, or that of its clusters.
         cluster: Position of each record's cluster, or None where each stands alone.
         parts: Independent parts of `problem`, none where it is solved as a whole.
+        labels: Those of clusters and parts as they were given, one per record, or None.
     """
 
     problem: Problem
     cluster: Index | None
     parts: tuple[Part, ...]
+    labels: Mapping[str, Any]
 
     @classmethod
     def checked(
@@ -68,13 +70,14 @@ class Structure:
                 "of any kind. Leave it out, or calibrate all records."
             )
         n_records, index, solved = problem.n_records, None, problem
+        labels = {"cluster": cluster, "partition": partition}
         if cluster is not None:
             index, _ = cluster_index(cluster, n_records)
             solved = clustered(problem, index)
             free = (solved.design_weights > 0) & (solved.min_ratio < solved.max_ratio)
             settings.distance.between(solved.min_ratio[free], solved.max_ratio[free])
         if partition is None:
-            return cls(solved, index, ())
+            return cls(solved, index, (), labels)
         place, names = cluster_index(partition, n_records, "partition")
         if index is not None:
             of_cluster = np.zeros(solved.n_records, dtype=np.int64)
@@ -86,7 +89,7 @@ class Structure:
                     "must hold clusters as a whole."
                 )
             place = of_cluster
-        return cls(solved, index, parts_of(solved, place, names, settings.closeness))
+        return cls(solved, index, parts_of(solved, place, names, settings.closeness), labels)
 
     def as_plain(self) -> dict[str, int | None]:
         """How many clusters and parts there are, in plain types; None where there are none."""

@@ -1,4 +1,4 @@
-"""A saved run made again: its folder keeps weights and options, and not the estimate matrix."""
+"""A saved run made again: its folder keeps weights and options, not the estimate matrix."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from microcalibrate.calibration import Calibration
 from microcalibrate.errors import InvalidOption, InvalidProblem
+from microcalibrate.record_options import FILE_NAME
 from microcalibrate.result import CalibrationResult
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ OPTIONS = (
     "seed",
     "device",
 )
+# Others that come per record, and what the settings say where there are any.
+PER_RECORD = {
+    "frozen": "n_frozen",
+    "heteroscedasticity": "heteroscedasticity",
+    "cluster": "n_clusters",
+}
 # Made again on the same machine the weights are the same to the last bits; this is room for others.
 SAME_WEIGHTS = 1e-4
 
@@ -56,14 +63,15 @@ def calibration_of_run(
     """
     result = CalibrationResult.load(folder)
     settings = result.settings
-    lost = [name for name in OPTIONS if settings.get(name) == "per record"]
-    lost += ["heteroscedasticity"] if settings.get("heteroscedasticity") else []
-    lost += ["frozen"] if settings.get("n_frozen") else []
-    lost += ["cluster"] if settings.get("n_clusters") else []
+    kept = result.record_options
+    wanted = [name for name in OPTIONS if settings.get(name) == "per record"]
+    wanted += [name for name, key in PER_RECORD.items() if settings.get(key)]
+    lost = [name for name in wanted if name not in kept]
     if lost:
         raise InvalidOption(
-            f"{folder} was run with {lost[0]} given per record, which its folder does not keep. "
-            "Calibrate again in Python, and hand the Calibration to microcalibrate.estimate."
+            f"{folder} was run with {lost[0]} given per record, and has no {FILE_NAME} that says "
+            "so: it was saved by a version that did not write it, or the file is gone. Run the "
+            "calibration again, or hand the Calibration to microcalibrate.estimate in Python."
         )
     n_records = len(result.weights)
     if len(data) != n_records:
@@ -75,7 +83,7 @@ def calibration_of_run(
         name: -np.inf if settings[name] == "-inf" else settings[name]
         for name in OPTIONS
         if settings.get(name) is not None
-    }
+    } | dict(kept)
     made = Calibration(
         result.design_weights,
         table["target"].to_numpy(),

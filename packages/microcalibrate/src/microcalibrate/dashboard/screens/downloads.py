@@ -34,6 +34,7 @@ MEANINGS = {
     "config.json": "every option of the run",
     "result.json": "how it ended, and all numbers that are in no table",
     "inclusion_probabilities.parquet": "chance of each record to be kept",
+    "record_options.parquet": "options that differ by record, one row each",
     "report.html": "one page with everything, which needs no network",
 }
 REPLACED = ("weights.csv", "weights.parquet")
