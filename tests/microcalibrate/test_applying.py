@@ -19,6 +19,7 @@ from microcalibrate import (
     apply_prices,
 )
 from microcalibrate.engine.distances import DISTANCES
+from microcalibrate.result import Status
 
 RNG = np.random.default_rng(21)
 N = 300
@@ -75,6 +76,38 @@ def test_bands_and_absolute_losses_come_again_to_the_precision_of_their_certific
     assert_allclose(apply_prices(banded.result, COLUMNS, DESIGN), banded.weights, rtol=1e-3)
     absolute = fitted(loss="absolute")
     assert_allclose(apply_prices(absolute.result, COLUMNS, DESIGN), absolute.weights, rtol=1e-3)
+
+
+@pytest.mark.parametrize("distance", ["chi2", "raking", "logit"])
+def test_targets_beyond_a_cap_have_no_price_and_the_weights_come_again(
+    distance: str, tmp_path: Path
+) -> None:
+    """Beyond the cap a target costs what it costs: the weights are those of the other targets."""
+    options: dict[str, Any] = {
+        "distance": distance, "closeness": 0.01, "min_weight_ratio": 0.6, "max_weight_ratio": 1.6
+    }  # fmt: skip
+    far = TARGETS * [1, 1, 4, 1]
+    capped = Calibration(
+        DESIGN, far, COLUMNS, target_names=NAMES, loss="capped:0.5", scales=far, **options
+    )
+    weights = capped.calibrate()
+    others = [0, 1, 3]
+    # Of three targets each counts 4 / 3 of what it does among four: so must the distance.
+    without = Calibration(
+        DESIGN, far[others], COLUMNS[:, others], loss="absolute", scales=far[others],
+        **options | {"closeness": 0.01 * 4 / 3},
+    )  # fmt: skip
+    direct = without.calibrate()
+    loaded = CalibrationResult.load(capped.result.save(tmp_path / "run"))
+    again = apply_prices(loaded, COLUMNS, DESIGN)
+
+    assert loaded.status is Status.STATIONARY
+    assert abs(loaded.targets["error"][2]) > 0.5
+    assert_allclose(loaded.targets["price"][2], 0, atol=1e-8)
+    assert_allclose(again, weights, rtol=1e-4)
+    assert_allclose(again, direct, rtol=1e-3)
+    half = np.arange(N) % 2 == 0
+    assert_allclose(apply_prices(loaded, COLUMNS[half], DESIGN[half]), again[half], rtol=1e-14)
 
 
 def test_clusters_and_parts_come_again() -> None:

@@ -121,12 +121,12 @@ def _check_sufficient(result: CalibrationResult) -> None:
     elif settings.get("n_frozen"):
         reason = "it froze some records, and does not say how new ones are to be treated"
     elif settings.get("heteroscedasticity"):
-        reason = "it had factors of heteroscedasticity per record, which it does not keep"
+        reason = "it had factors of heteroscedasticity per record, and new records have none"
     elif not result.converged:
         reason = f"it has no certificate ({result.status.name}), so its prices are not final"
     for name in BOUNDS:
         if settings[name] == "per record":
-            reason = f"it had {name} per record, which it does not keep"
+            reason = f"it had {name} per record, and new records have none"
     if reason:
         raise InvalidOption(
             f"the prices of this calibration cannot be applied to new records: {reason}. Calibrate "
