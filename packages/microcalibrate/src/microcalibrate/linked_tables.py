@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from microcalibrate.arrays import Vector
 from microcalibrate.diagnostics.frame import Frame, SurveyTables, unit_weights
 from microcalibrate.errors import InvalidOption, InvalidProblem
@@ -63,6 +65,38 @@ def linked_units(
     links = _links_of(frames, ids) if links is None else links
     frame = Frame(frames, unit, ids, links)
     return frame, unit_weights(frame, column)
+
+
+def without_rows(frame: Frame) -> tuple[str, ...]:
+    """A sentence for each table in which units have no row, such as households without persons.
+
+    They are no mistake by themselves (a dwelling may be vacant): they add nothing to its targets.
+
+    Examples:
+        >>> import pandas as pd
+        >>> tables = {
+        ...     "household": pd.DataFrame({"household_id": [7, 9], "weight": [10.0, 20.0]}),
+        ...     "person": pd.DataFrame({"household_id": [9, 9]}),
+        ... }
+        >>> frame, _ = linked_units(tables, unit=None, weight=None, ids=None, links=None)
+        >>> without_rows(frame)
+        ("1 of 2 rows of 'household' has no row in 'person', the first with the identifier 7: it \
+adds nothing to targets of 'person'.",)
+    """
+    said = []
+    for entity in frame.tables:
+        has_row = np.zeros(frame.n_units, dtype=np.bool_)
+        has_row[frame.rows_of(entity, frame.unit)] = True
+        n_without = int((~has_row).sum())
+        if n_without:
+            first = frame.unit_ids[~has_row].tolist()[0]
+            has, adds = ("has", "it adds") if n_without == 1 else ("have", "they add")
+            said.append(
+                f"{n_without:,} of {frame.n_units:,} rows of {frame.unit!r} {has} no row in "
+                f"{entity!r}, the first with the identifier {first!r}: {adds} nothing to targets "
+                f"of {entity!r}."
+            )
+    return tuple(said)
 
 
 def _unit_of(tables: Mapping[str, pd.DataFrame], weight: str) -> str:

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from microcalibrate.arrays import checked_weights
 from microcalibrate.columns import Columns, Table, did_you_mean
-from microcalibrate.errors import InvalidProblem, InvalidTargetTable
+from microcalibrate.diagnostics.frame import SurveyTables
+from microcalibrate.errors import InvalidOption, InvalidProblem, InvalidTargetTable
+from microcalibrate.linked_tables import linked_units, without_rows
 from microcalibrate.problem import Problem
 from microcalibrate.target_checks.checks import COLUMNS, TargetChecks, finding_table
 from microcalibrate.target_checks.findings import LEFT_OUT, Finding, worst
+from microcalibrate.target_checks.levels import Level, levels_of
 from microcalibrate.target_checks.reach import (
     Reach,
     problem_of,
@@ -23,7 +26,7 @@ from microcalibrate.target_checks.reach import (
 )
 from microcalibrate.target_checks.reading import Row, read_rows_of, without_weight
 from microcalibrate.target_checks.relations import by_row, duplicates, sums
-from microcalibrate.targets import read_rows
+from microcalibrate.targets import ColumnBuilder, read_rows
 from microcalibrate.targets.describing import sentence_of
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ def check_targets(
     weight: str | Any = None,
     min_weight_ratio: Any = 0.0,
     max_weight_ratio: Any = None,
+    unit: str | None = None,
+    ids: Mapping[str, str] | None = None,
+    links: Mapping[str, Mapping[str, str]] | None = None,
 ) -> TargetChecks:
     """Look at every row of a target table, without calibrating, and say what is wrong with it.
 
@@ -48,20 +54,29 @@ def check_targets(
     weights within the bounds reach, and what rests on few records or is far from the data.
 
     Args:
-        data: One row per record, `n_records` rows: pandas or polars DataFrame, or a mapping.
+        data: One row per record, `n_records` rows: pandas or polars DataFrame, or a mapping. Or
+            linked tables, as for `Calibration.from_tables`: a DataFrame per entity, or a survey;
+            records are then the rows of the unit, and targets have a column `entity`.
         table: Targets, as for `build_targets`.
         weight: Column of the data with the design weights, or the weights themselves, shape
-            `(n_records,)`; None is a weight of 1 for every record.
+            `(n_records,)`; None is a weight of 1 for every record, and for linked tables the
+            column "weight" of the unit, or the survey's weights.
         min_weight_ratio: Least calibrated over design weight: a number, or one per record.
         max_weight_ratio: Greatest calibrated over design weight; None is no bound.
+        unit: Of linked tables: the entity that carries the weight; the one with its column if
+            None.
+        ids: Of linked tables: identifier column of each entity; `<entity>_id` if None.
+        links: Of linked tables: child entity to (parent entity to link column); columns of a
+            child that are called like an identifier of a parent if None.
 
     Returns:
         What was found, with the initial estimate and the achievable range of each target.
 
     Raises:
         InvalidTargetTable: If the table as a whole cannot be read, or the data has no records.
-        InvalidProblem: If there is no such column of weights, or they are not weights.
-        InvalidOption: If the bounds contradict each other.
+        InvalidProblem: If there is no such column of weights, or they are not weights; or if
+            tables are not linked.
+        InvalidOption: If the bounds contradict each other, or a single table is given links.
 
     Examples:
         >>> people = {"age": np.array([70, 30, 68]), "w": np.array([10.0, 20.0, 30.0])}
@@ -82,25 +97,35 @@ def check_targets(
         False
     """
     cells = read_rows(table)
-    columns = Columns(data)
-    if columns.n_records == 0:
-        raise InvalidTargetTable("The data has no records, so no target can be met.")
-    weights = _weights(columns, weight)
-    rows, findings, builder = read_rows_of(cells, columns)
+    notes: tuple[str, ...] = ()
+    if is_linked(data):
+        frame, weights = linked_units(data, unit=unit, weight=weight, ids=ids, links=links)
+        levels, unit = levels_of(frame), frame.unit
+        notes = without_rows(frame)
+    else:
+        told = [name for name, given in (("unit", unit), ("ids", ids), ("links", links)) if given]
+        if told:
+            raise InvalidOption(f"{told[0]} is for linked tables, and the data are one table.")
+        columns = Columns(data)
+        if columns.n_records == 0:
+            raise InvalidTargetTable("The data has no records, so no target can be met.")
+        weights = _weights(columns, weight)
+        levels, unit = {"": Level(ColumnBuilder(columns))}, ""
+    rows, findings = read_rows_of(cells, levels, unit)
     findings += without_weight(rows, weights)
     _check_bounds(weights, min_weight_ratio, max_weight_ratio)
     bounds = _in_words(min_weight_ratio, max_weight_ratio)
     bad = {finding.row for finding in findings}
     built = [row for row in rows if row.records is not None and row.number not in bad]
     reach: Reach | None = None
-    notes: tuple[str, ...] = ()
     if built:
-        problem = problem_of(built, builder, weights, min_weight_ratio, max_weight_ratio)
-        reach = reach_of(built, builder, problem)
+        problem = problem_of(built, weights, min_weight_ratio, max_weight_ratio)
+        reach = reach_of(built, problem)
         findings += reach_findings(built, reach, bounds)
-        same, kept = duplicates(built, builder, weights)
-        added, notes = sums(built, kept, problem, reach.support)
+        same, kept = duplicates(built, weights)
+        added, not_looked_at = sums(built, kept, problem, reach.support)
         findings += [*same, *added]
+        notes += not_looked_at
     found = by_row(findings)
     return TargetChecks(
         table=_table(rows, built, reach, found),
@@ -108,6 +133,14 @@ def check_targets(
         notes=notes,
         bounds=bounds,
     )
+
+
+def is_linked(data: Any) -> bool:
+    """Whether these are several tables, or a survey, and not the columns of one table."""
+    if isinstance(data, SurveyTables):
+        return True
+    of_tables = isinstance(data, Mapping) and bool(data)
+    return of_tables and all(hasattr(table, "columns") for table in data.values())
 
 
 def _weights(columns: Columns, weight: Any) -> Vector:

@@ -13,8 +13,9 @@ from microcalibrate.engine.difficulty import difficulty_of
 from microcalibrate.figures.plotting import percent
 from microcalibrate.problem import Problem
 from microcalibrate.target_checks.findings import ERROR, NOTE, WARNING, Finding
+from microcalibrate.target_checks.levels import Level
 from microcalibrate.target_checks.reading import Row
-from microcalibrate.targets import ColumnBuilder, Declared
+from microcalibrate.targets import Declared
 from microcalibrate.targets.describing import plain_number
 
 Vector = NDArray[np.float64]
@@ -52,7 +53,6 @@ class Reach:
 
 def problem_of(
     rows: Sequence[Row],
-    builder: ColumnBuilder,
     weights: Vector,
     min_weight_ratio: float | Vector,
     max_weight_ratio: float | Vector | None,
@@ -60,6 +60,7 @@ def problem_of(
     """The calibration problem of rows that can be built; a quotient is a total that shall be 0."""
     parts = [(row.target, row.records, row.values) for row in rows]
     targets = [target for target, _, _ in parts if target is not None]
+    levels = [row.level for row in rows if row.level is not None]
     records = [found for _, found, _ in parts if found is not None]
     values = [found for _, _, found in parts if found is not None]
     offsets = np.cumsum([0, *map(len, records)])
@@ -73,7 +74,9 @@ def problem_of(
         [0.0 if target.is_relative else target.value for target in targets],
         matrix,
         target_names=[target.name for target in targets],
-        scales=[builder.scale(target, weights) for target in targets],
+        scales=[
+            level.scale(target, weights) for level, target in zip(levels, targets, strict=True)
+        ],
         tolerances=[target.tolerance for target in targets],
         importances=importances if importances[is_soft].any() else None,
         min_weight_ratio=min_weight_ratio,
@@ -81,21 +84,20 @@ def problem_of(
     )
 
 
-def reach_of(rows: Sequence[Row], builder: ColumnBuilder, problem: Problem) -> Reach:
+def reach_of(rows: Sequence[Row], problem: Problem) -> Reach:
     """What each target can come to, and comes to now.
 
     Args:
         rows: Those of the problem, in its order.
-        builder: Which has read the data.
         problem: Of `problem_of`.
     """
-    found = difficulty_of(problem, problem.min_ratio, problem.max_ratio)
+    found = difficulty_of(problem, problem.lower_ratio, problem.upper_ratio)
     initial = problem.estimates(problem.design_weights)
     lowest, highest = found.lowest.copy(), found.highest.copy()
     for place, row in enumerate(rows):
-        target = row.target
-        if target is not None and target.is_relative:
-            initial[place], lowest[place], highest[place] = _of_quotient(target, builder, problem)
+        target, level = row.target, row.level
+        if target is not None and level is not None and target.is_relative:
+            initial[place], lowest[place], highest[place] = _of_quotient(target, level, problem)
     return Reach(
         initial=initial,
         lowest=lowest,
@@ -107,16 +109,19 @@ def reach_of(rows: Sequence[Row], builder: ColumnBuilder, problem: Problem) -> R
     )
 
 
-def _of_quotient(
-    target: Declared, builder: ColumnBuilder, problem: Problem
-) -> tuple[float, float, float]:
+def _of_quotient(target: Declared, level: Level, problem: Problem) -> tuple[float, float, float]:
     """Initial estimate of a relative target, and the least and greatest within the bounds."""
-    found = builder.quotient(target)
-    design = problem.design_weights[found.records]
-    bounds = problem.min_ratio[found.records], problem.max_ratio[found.records]
+    lower, upper = problem.lower_ratio, problem.upper_ratio
     if target.aggregate == "quantile":
-        values = builder.amounts(target, target.variable, found.records)
-        return quantile_range(values, target.level, design, *bounds)
+        records, values = level.amounts(target)
+        if level.unit_rows is not None:
+            return shared_quantile_range(
+                values, target.level, records, problem.design_weights, lower, upper
+            )
+        bounds = (problem.design_weights, lower, upper)
+        return quantile_range(values, target.level, *(each[records] for each in bounds))
+    found = level.quotient(target)
+    design = problem.design_weights[found.records]
     total = design @ found.denominator
     initial = float(design @ found.numerator / total) if total != 0 else float("nan")
     counts = found.denominator != 0
@@ -126,7 +131,7 @@ def _of_quotient(
     least, greatest = mean_range(
         found.numerator[counts] / found.denominator[counts],
         design[counts] * found.denominator[counts],
-        *(bound[counts] for bound in bounds),
+        *(bound[found.records][counts] for bound in (lower, upper)),
     )
     return initial, least, greatest
 
@@ -169,6 +174,61 @@ def quantile_range(
         return float(x[ends[np.argmax(enough)]]) if enough.any() else float(x[-1])
 
     return first(d, d), first(high, low), first(low, high)
+
+
+def shared_quantile_range(
+    values: Vector,
+    share: float,
+    records: NDArray[np.intp],
+    design: Vector,
+    lower: Vector,
+    upper: Vector,
+) -> tuple[float, float, float]:
+    """The same for values of which several belong to one record, and have its weight.
+
+    The share of the weight up to a value is a mean over the records, whose least and greatest are
+    known. Both grow with the value, so that the first one at which either is enough can be halved
+    in on.
+
+    Args:
+        values: Shape `(n_rows,)`.
+        share: In `(0, 1)`.
+        records: Record of each value, shape `(n_rows,)`.
+        design: Design weights of the records, shape `(n_records,)`.
+        lower: Least ratios, shape `(n_records,)`.
+        upper: Greatest ratios, shape `(n_records,)`; may be inf.
+
+    Examples:
+        >>> ones = np.ones(4)
+        >>> values = np.array([1.0, 2, 3, 4])
+        >>> shared_quantile_range(values, 0.5, np.arange(4), ones, 0.5 * ones, 2 * ones)
+        (2.0, 1.0, 4.0)
+        >>> shared_quantile_range(values, 0.5, np.array([0, 1, 1, 0]), ones, 0.5 * ones, 2 * ones)
+        (2.0, 2.0, 2.0)
+    """
+    used = (design[records] > 0) & (upper[records] > 0)
+    if not used.any():
+        return float("nan"), float("nan"), float("nan")
+    values, (units, place) = values[used], np.unique(records[used], return_inverse=True)
+    rows = np.bincount(place).astype(np.float64)
+    weights = design[units] * rows
+    bounds = lower[units], upper[units]
+    ends = np.unique(values)
+
+    def shares(end: float) -> tuple[float, float, float]:
+        """Share of the weight up to a value: at the design weights, least, and greatest."""
+        fraction = np.bincount(place, values <= end) / rows
+        return float(weights @ fraction / weights.sum()), *mean_range(fraction, weights, *bounds)
+
+    def first(which: int) -> float:
+        low, high = 0, len(ends) - 1
+        while low < high:
+            middle = (low + high) // 2
+            enough = shares(ends[middle])[which] >= share * (1 - 1e-12)
+            low, high = (low, middle) if enough else (middle + 1, high)
+        return float(ends[low])
+
+    return first(0), first(2), first(1)
 
 
 def mean_range(values: Vector, design: Vector, lower: Vector, upper: Vector) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from microcalibrate.columns import Columns
+from microcalibrate.columns import did_you_mean
 from microcalibrate.errors import (
     InvalidExpression,
     InvalidTargetTable,
@@ -16,7 +16,8 @@ from microcalibrate.errors import (
     UnknownColumn,
 )
 from microcalibrate.target_checks.findings import ERROR, Finding
-from microcalibrate.targets import ColumnBuilder, Declared, declared, is_included
+from microcalibrate.target_checks.levels import Level
+from microcalibrate.targets import Declared, declared, is_included
 from microcalibrate.targets.building import Index, Vector
 
 
@@ -28,6 +29,7 @@ class Row:
         number: From 1.
         name: Of the target, or of the row where it has none.
         included: Whether it is to be used.
+        level: The table that it is about, or None where there is no such table.
         target: What it declares, or None where that cannot be read.
         records: Records that contribute, shape `(n,)`; None where it cannot be built.
         values: What each adds per unit of weight; for a quotient, as `build_targets` has it.
@@ -36,64 +38,77 @@ class Row:
     number: int
     name: str
     included: bool
+    level: Level | None = None
     target: Declared | None = None
     records: Index | None = None
     values: Vector | None = None
 
 
 def read_row(
-    number: int, cells: Mapping[str, Any], builder: ColumnBuilder, taken: Mapping[str, int]
+    number: int,
+    cells: Mapping[str, Any],
+    levels: Mapping[str, Level],
+    unit: str,
+    taken: Mapping[str, int],
 ) -> tuple[Row, Finding | None]:
     """Read and build one row, or say why that is not possible.
 
     Args:
         number: Of the row, from 1.
         cells: Column to cell, without blank cells.
-        builder: Of columns of the estimate matrix.
+        levels: Tables that targets may be about, by entity.
+        unit: Entity of those that name none; empty for all of a single table.
         taken: Names of earlier targets, with their rows.
     """
     name = str(cells.get("name", f"row {number}"))
-    target: Declared | None = None
+    # The rows of a single table have no name for it, and name no other.
+    entity = str(cells.get("entity", unit)) if unit else unit
+    level, target = levels.get(entity), None
     try:
         if not is_included(number, cells):
             return Row(number, name, included=False), None
-        target = declared(number, cells, builder.columns.names)
+        if level is None:
+            near = did_you_mean(entity, levels).replace("columns", "tables")
+            message = f"there is no table {entity!r}.{near} Mend the column `entity`."
+            finding = Finding(number, name, ERROR, "unknown table", message)
+            return Row(number, name, included=True), finding
+        target = declared(number, cells, level.builder.columns.names)
         if name in taken:
             message = f"row {taken[name]} has the same name. Give each target a name of its own."
             finding = Finding(number, name, ERROR, "name stands twice", message)
-            return Row(number, name, included=True, target=target), finding
-        records, values = builder.contributions(target)
+            return Row(number, name, included=True, level=level, target=target), finding
+        records, values = level.contributions(target)
     except InvalidTargetTable as error:
         message = str(error).removeprefix(f'target "{name}" (row {number}): ')
         finding = Finding(number, name, ERROR, _kind(error, target), message)
-        return Row(number, name, included=True, target=target), finding
-    return Row(number, name, included=True, target=target, records=records, values=values), None
+        return Row(number, name, included=True, level=level, target=target), finding
+    return Row(number, name, True, level, target, records, values), None
 
 
 def read_rows_of(
-    rows: Iterable[Mapping[str, Any]], columns: Columns
-) -> tuple[list[Row], list[Finding], ColumnBuilder]:
+    rows: Iterable[Mapping[str, Any]], levels: Mapping[str, Level], unit: str
+) -> tuple[list[Row], list[Finding]]:
     """Read all rows.
 
     Args:
         rows: Each column to cell, without blank cells.
-        columns: Of the data.
+        levels: Tables that targets may be about, by entity.
+        unit: Entity of those that name none.
 
     Returns:
-        A row for each, what is wrong with some of them, and the builder, which has read the data.
+        A row for each, and what is wrong with some of them.
     """
-    builder = ColumnBuilder(columns)
     read: list[Row] = []
     findings: list[Finding] = []
     taken: dict[str, int] = {}
     for number, cells in enumerate(rows, start=1):
-        row, finding = read_row(number, cells, builder, taken)
+        row, finding = read_row(number, cells, levels, unit, taken)
         read.append(row)
         if finding is not None:
             findings.append(finding)
         if row.included and row.target is not None:
             taken.setdefault(row.name, number)
-    return read, findings, builder
+    return read, findings
 
 
 def without_weight(rows: Sequence[Row], design_weights: Vector) -> list[Finding]:

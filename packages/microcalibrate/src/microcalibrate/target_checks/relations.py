@@ -16,7 +16,7 @@ from microcalibrate.problem import Problem
 from microcalibrate.target_analysis.identities import Identity, identity_of
 from microcalibrate.target_checks.findings import ERROR, NOTE, WARNING, Finding
 from microcalibrate.target_checks.reading import Row
-from microcalibrate.targets import ColumnBuilder, Declared
+from microcalibrate.targets import Declared
 from microcalibrate.targets.describing import plain_number
 
 MOST_TARGETS = 4_000
@@ -29,7 +29,7 @@ LEAST_MISS = 0.01
 
 
 def duplicates(
-    rows: Sequence[Row], builder: ColumnBuilder, design_weights: NDArray[np.float64]
+    rows: Sequence[Row], design_weights: NDArray[np.float64]
 ) -> tuple[list[Finding], list[int]]:
     """Targets that add up the same as an earlier one, in every record.
 
@@ -43,7 +43,7 @@ def duplicates(
         target = row.target
         if target is None:
             continue
-        key = _column_key(row, builder, design_weights)
+        key = _column_key(row, design_weights)
         if key not in first:
             first[key] = row
             kept.append(place)
@@ -54,15 +54,14 @@ def duplicates(
     return findings, kept
 
 
-def _column_key(
-    row: Row, builder: ColumnBuilder, design_weights: NDArray[np.float64]
-) -> tuple[Any, ...]:
+def _column_key(row: Row, design_weights: NDArray[np.float64]) -> tuple[Any, ...]:
     """What two targets have in common that add up the same."""
     assert row.target is not None
+    assert row.level is not None
     assert row.records is not None
     assert row.values is not None
     if row.target.is_relative:
-        found = builder.quotient(row.target)
+        found = row.level.quotient(row.target)
         parts = (found.records, found.numerator, found.denominator)
         return ("quotient", *(part.tobytes() for part in parts))
     counts = design_weights[row.records] > 0

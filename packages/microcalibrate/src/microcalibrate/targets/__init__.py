@@ -14,7 +14,7 @@ from microcalibrate.targets.rows import (
     is_included,
     read_rows,
 )
-from microcalibrate.targets.units import targets_of_units
+from microcalibrate.targets.units import builder_of, targets_of_units
 
 __all__ = [
     "AGGREGATES",
@@ -24,6 +24,7 @@ __all__ = [
     "Declared",
     "Targets",
     "build_targets",
+    "builder_of",
     "declared",
     "describe_targets",
     "included_rows",

@@ -80,13 +80,8 @@ def targets_of_units(
     built = {}
     for entity, rows in by_entity.items():
         of_unit = unit_rows(entity)
-        columns = Columns(tables[entity])
-        conditions = Columns(_WithUnit(tables[entity], tables[unit], of_unit))
-        if entity == unit:
-            conditions = columns
-        if columns.n_records == 0:
-            raise InvalidTargetTable(f"The table {entity!r} has no rows, so no target can be met.")
-        built[entity] = build_rows(rows, ColumnBuilder(columns, conditions), weights[of_unit])
+        builder = builder_of(tables, unit, entity, of_unit)
+        built[entity] = build_rows(rows, builder, weights[of_unit])
     n_units = len(weights)
     parts: list[Any] = [
         sp.csr_array(_members(unit_rows(entity), n_units) @ found.matrix)
@@ -108,6 +103,28 @@ def targets_of_units(
         families=tuple(map(str, joined("families"))),
         scales=joined("scales"),
     )
+
+
+def builder_of(
+    tables: Mapping[str, Any], unit: str, entity: str, unit_rows: Index
+) -> ColumnBuilder:
+    """Builder of the targets of one entity, whose filters may also name columns of the unit.
+
+    Args:
+        tables: One pandas DataFrame per entity.
+        unit: The entity that carries the weight.
+        entity: The one that targets are of.
+        unit_rows: Row of the unit that each of its rows belongs to.
+
+    Raises:
+        InvalidTargetTable: If its table has no rows.
+    """
+    columns = Columns(tables[entity])
+    if columns.n_records == 0:
+        raise InvalidTargetTable(f"The table {entity!r} has no rows, so no target can be met.")
+    if entity == unit:
+        return ColumnBuilder(columns)
+    return ColumnBuilder(columns, Columns(_WithUnit(tables[entity], tables[unit], unit_rows)))
 
 
 def _members(of_unit: Index, n_units: int) -> sp.csr_array:
