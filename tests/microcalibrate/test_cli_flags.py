@@ -58,7 +58,6 @@ def test_every_argument_of_the_library_with_an_option_is_known(function: object)
         "progress",
         "options",
     }
-    without_option = {"refit_closeness", "temperature", "device"}
     names = set(inspect.signature(function).parameters)  # type: ignore[arg-type]
 
-    assert names - data - without_option - set(FLAGS) == set()
+    assert names - data - set(FLAGS) == set()

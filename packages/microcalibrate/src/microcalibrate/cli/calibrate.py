@@ -8,17 +8,20 @@ import typer
 
 from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate, say
 from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
     Cluster,
     Data,
     Device,
     DistanceName,
+    EntityTables,
     Frozen,
     Heteroscedasticity,
     IdColumn,
     Kappa,
     L0Lambda,
+    Links,
     LossName,
     MaxIter,
     MaxRatio,
@@ -35,6 +38,7 @@ from microcalibrate.cli.options import (
     TargetsTable,
     Temperature,
     Tolerance,
+    Unit,
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
@@ -50,6 +54,9 @@ def calibrate(
     weight: Weight = None,
     targets: TargetsTable = None,
     id_column: IdColumn = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
     l0_lambda: L0Lambda = None,
     records: Records = None,
     max_ratio: MaxRatio = None,
@@ -93,11 +100,12 @@ def calibrate(
         seed=seed,
     )
     check_choice(l0_lambda, records, options)
-    check_out(out, report, (data, targets))
+    source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
+    check_out(out, report, source.paths)
     per_record = given(
         frozen=frozen, heteroscedasticity=heteroscedasticity, cluster=cluster, partition=partition
     )
-    inputs = read_inputs(data, weight, targets, id_column, tolerance, per_record=per_record)
+    inputs = read_inputs(source, tolerance, per_record=per_record)
     from microcalibrate.calibration import Calibration
 
     calibration = Calibration(
@@ -110,7 +118,7 @@ def calibrate(
     result = solve(calibration, max_iter, quiet)
     write_run(result, out, with_report=report)
     if not quiet:
-        say(result.summary())
+        say("\n".join([*inputs.notes, result.summary()]))
         say(f"\nwritten to {out}")
     if result.status.name == "CANCELLED":
         complain(f"Cancelled: the best weights so far were written to {out}.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from microcalibrate.cli.app import FLAGGED, complain, say
-from microcalibrate.cli.options import MaxRatio, MinRatio, Out, Quiet
+from microcalibrate.cli.linked import Source, linked_arguments
+from microcalibrate.cli.options import EntityTables, Links, MaxRatio, MinRatio, Out, Quiet, Unit
 from microcalibrate.cli.text_table import text_table
 
 if TYPE_CHECKING:
@@ -21,11 +22,21 @@ MOST_FINDINGS = 30
 def check(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="Records: a CSV, Parquet or Feather table."),
+        typer.Argument(
+            metavar="DATA",
+            help="Records: a CSV, Parquet or Feather table; or a folder with a table for each "
+            "entity.",
+        ),
     ],
     out: Out,
     targets: Annotated[Path, typer.Option(help="Table of declared targets.")],
-    weight: Annotated[str, typer.Option(help="Column with the design weights.")],
+    weight: Annotated[
+        str | None,
+        typer.Option(help="Column with the design weights. [weight, for several tables]"),
+    ] = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
     max_ratio: MaxRatio = None,
     min_ratio: MinRatio = None,
     fail_on_errors: Annotated[
@@ -43,16 +54,29 @@ def check(
     Nothing is calibrated, and a bad row never hides the others. The folder has checks.csv (a row
     per target, with initial estimate and achievable range) and checks.json.
     """
-    from microcalibrate.cli.inputs import check_out, given
+    from microcalibrate.cli.inputs import check_out, given, refuse_entities
 
-    check_out(out, False, (data, targets))
+    source = Source(data, weight, targets, None, unit, tuple(table or ()), tuple(link or ()))
+    check_out(out, False, source.paths)
     from microcalibrate.io import read_table
     from microcalibrate.target_checks import check_targets
 
+    declared = read_table(targets)
+    linked: dict[str, Any] = {"weight": weight}
+    records: Any
+    if source.is_linked:
+        linked = linked_arguments(source)
+        records = linked.pop("tables")
+    else:
+        source.refuse_links()
+        if weight is None:
+            raise typer.BadParameter(f"{data} needs --weight, the column with the design weights.")
+        refuse_entities(declared, data)
+        records = read_table(data)
     found = check_targets(
-        read_table(data),
-        read_table(targets),
-        weight=weight,
+        records,
+        declared,
+        **linked,
         **given(min_weight_ratio=min_ratio, max_weight_ratio=max_ratio),
     )
     found.save(out)

@@ -9,17 +9,20 @@ import typer
 
 from microcalibrate.cli.app import end_without_certificate, say
 from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
     Data,
     Device,
     DistanceName,
+    EntityTables,
     Frozen,
     Groups,
     Heteroscedasticity,
     IdCheck,
     Kappa,
     L0Lambda,
+    Links,
     LossName,
     MaxIter,
     MaxRatio,
@@ -35,6 +38,7 @@ from microcalibrate.cli.options import (
     TargetsTable,
     Temperature,
     Tolerance,
+    Unit,
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
@@ -46,6 +50,9 @@ def evaluate(
     weight: Weight = None,
     targets: TargetsTable = None,
     id_column: IdCheck = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
     l0_lambda: L0Lambda = None,
     records: Records = None,
     folds: Annotated[
@@ -121,10 +128,11 @@ def evaluate(
             "--no-random acts only when records are chosen: add --records or --l0-lambda."
         )
     followed = list(dict.fromkeys(untargeted or ()))
-    files = [Path(name) for name in followed] if data.is_dir() else []
-    check_out(out, report, (data, targets, *files))
+    source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
+    files = [Path(name) for name in followed] if source.is_problem else []
+    check_out(out, report, (*source.paths, *files))
     per_record = given(frozen=frozen, heteroscedasticity=heteroscedasticity)
-    inputs = read_inputs(data, weight, targets, id_column, tolerance, followed, per_record)
+    inputs = read_inputs(source, tolerance, followed, per_record)
     grouping = inputs.grouping(groups)
     from microcalibrate.evaluation import evaluate_robustness
 
@@ -142,7 +150,7 @@ def evaluate(
         )
     write_run(result, out, with_report=report)
     if not quiet:
-        say(result.summary())
+        say("\n".join([*inputs.notes, result.summary()]))
         say(f"\nwritten to {out}")
     if open_ends:
         end_without_certificate(open_ends[0], out)

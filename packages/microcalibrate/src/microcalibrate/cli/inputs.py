@@ -11,9 +11,12 @@ import typer
 
 from microcalibrate.cli.app import REPORT_NAME, check_plotly
 from microcalibrate.cli.flags import FLAGS
+from microcalibrate.cli.linked import Source, linked_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from microcalibrate.targets import Targets
 
 GROUPS = ("correlation", "family", "names", "none")
 
@@ -34,6 +37,7 @@ class Inputs:
         record_ids: One label per record, or None.
         untargeted: Variables to follow, `(n_records, n_variables)`, or None.
         per_record: Options that take a value per record, by the names of the library.
+        notes: What users should know of their data, in sentences.
     """
 
     weights: Any
@@ -47,6 +51,7 @@ class Inputs:
     record_ids: Any = None
     untargeted: Any = None
     per_record: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def problem(self) -> dict[str, Any]:
@@ -137,21 +142,15 @@ def check_reforms(reforms: str | None, random_reforms: str | None, options: dict
 
 
 def read_inputs(
-    data: Path,
-    weight: str | None,
-    targets: Path | None,
-    id_column: str | None,
+    source: Source,
     tolerance: float | None,
     untargeted: Sequence[str] = (),
     per_record: Mapping[str, str] | None = None,
 ) -> Inputs:
-    """Data of a command, from a table of records or the folder of a problem.
+    """Data of a command: a table of records, linked tables, or the folder of a problem.
 
     Args:
-        data: The table or folder.
-        weight: Column with the design weights, for a table.
-        targets: Table of declared targets, for a table.
-        id_column: Column that names the records, for a table.
+        source: Where they lie.
         tolerance: Of targets without one of their own.
         untargeted: Columns of a table, or for a folder one NPZ file with a matrix.
         per_record: Columns of a table that options take their values from, by option.
@@ -160,25 +159,26 @@ def read_inputs(
         CalibrationError: If something cannot be read, or does not fit together.
     """
     columns = per_record or {}
-    if data.is_dir():
+    if source.is_linked:
+        return _from_tables(source, tolerance, untargeted, columns)
+    source.refuse_links()
+    if source.is_problem:
         if columns:
             raise typer.BadParameter(
-                f"--{next(iter(columns))} names a column, and {data} is a folder without any. "
-                "Calibrate a table, or use the library."
+                f"--{next(iter(columns))} names a column, and {source.data} is a folder without "
+                "any. Calibrate a table, or use the library."
             )
-        return _from_folder(data, weight, targets, id_column, tolerance, untargeted)
-    return _from_table(data, weight, targets, id_column, tolerance, untargeted, columns)
+        return _from_folder(source, tolerance, untargeted)
+    return _from_table(source, tolerance, untargeted, columns)
 
 
 def _from_table(
-    data: Path,
-    weight: str | None,
-    targets: Path | None,
-    id_column: str | None,
+    source: Source,
     tolerance: float | None,
     untargeted: Sequence[str],
     per_record: Mapping[str, str],
 ) -> Inputs:
+    data, weight, targets = source.data, source.weight, source.targets
     if weight is None or targets is None:
         raise typer.BadParameter(
             f"{data} needs --weight (the column with the design weights) and --targets (a table "
@@ -197,12 +197,57 @@ def _from_table(
             f'{data} has no column "{weight}" to take design weights from.'
             f"{did_you_mean(weight, table.columns)}"
         )
-    names = None if id_column is None else _record_names(data, table, id_column)
-    if tolerance is not None:
-        own = declared["tolerance"] if "tolerance" in declared.columns else None
-        declared["tolerance"] = tolerance if own is None else own.fillna(tolerance)
+    refuse_entities(declared, data)
+    names = None if source.id_column is None else _record_names(data, table, source.id_column)
     weights = checked_weights(table[weight].to_numpy())
-    built = build_targets(table, declared, initial_weights=weights)
+    built = build_targets(
+        table,
+        _with_tolerance(declared, tolerance),
+        initial_weights=weights,
+    )
+    return _inputs(
+        built,
+        weights,
+        record_ids=names,
+        untargeted=_columns(data, table, untargeted) if untargeted else None,
+        per_record=columns_for(table, per_record),
+    )
+
+
+def _from_tables(
+    source: Source,
+    tolerance: float | None,
+    untargeted: Sequence[str],
+    per_record: Mapping[str, str],
+) -> Inputs:
+    if source.targets is None:
+        raise typer.BadParameter(f"{source.data} needs --targets, a table of targets.")
+    from microcalibrate.io import read_table
+    from microcalibrate.linked_tables import linked_units, without_rows
+    from microcalibrate.structure import columns_for
+    from microcalibrate.targets import targets_of_units
+
+    declared = _with_tolerance(read_table(source.targets), tolerance)
+    frame, weights = linked_units(**linked_arguments(source))
+    built = targets_of_units(
+        frame.tables,
+        frame.unit,
+        lambda name: frame.rows_of(name, frame.unit),
+        declared,
+        weights,
+    )
+    table = frame.tables[frame.unit]
+    return _inputs(
+        built,
+        weights,
+        record_ids=frame.unit_ids,
+        untargeted=_columns(f"the table {frame.unit!r}", table, untargeted) if untargeted else None,
+        per_record=columns_for(table, per_record),
+        notes=without_rows(frame),
+    )
+
+
+def _inputs(built: Targets, weights: Any, **further: Any) -> Inputs:
     return Inputs(
         weights=weights,
         targets=built.values,
@@ -212,10 +257,35 @@ def _from_table(
         tolerances=built.tolerances,
         importances=built.importances,
         scales=built.scales,
-        record_ids=names,
-        untargeted=_columns(data, table, untargeted) if untargeted else None,
-        per_record=columns_for(table, per_record),
+        **further,
     )
+
+
+def _with_tolerance(declared: pd.DataFrame, tolerance: float | None) -> pd.DataFrame:
+    """The targets, with a tolerance for those that have none of their own."""
+    if tolerance is not None:
+        own = declared["tolerance"] if "tolerance" in declared.columns else None
+        declared["tolerance"] = tolerance if own is None else own.fillna(tolerance)
+    return declared
+
+
+def refuse_entities(declared: pd.DataFrame, data: Path) -> None:
+    """Refuse targets of several entities where there is one table: they would all count its rows.
+
+    Args:
+        declared: The table of targets.
+        data: The only table.
+    """
+    if "entity" not in declared.columns:
+        return
+    named = declared["entity"].astype("object").where(declared["entity"].notna(), "")
+    found = sorted(set(map(str, named)))
+    if len(found) > 1:
+        others = " and ".join(repr(name) for name in found if name)
+        raise typer.BadParameter(
+            f"the targets are of several entities ({others} in the column `entity`), and {data} is "
+            "one table. Add the others with --table, or leave out their targets."
+        )
 
 
 def _record_names(data: Path, table: pd.DataFrame, column: str) -> Any:
@@ -232,7 +302,7 @@ def _record_names(data: Path, table: pd.DataFrame, column: str) -> Any:
     return names
 
 
-def _columns(data: Path, table: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
+def _columns(data: Path | str, table: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
     """Columns of numbers, each as a variable to follow."""
     import numpy as np
     import pandas as pd
@@ -254,15 +324,10 @@ def _columns(data: Path, table: pd.DataFrame, wanted: Sequence[str]) -> pd.DataF
     return pd.DataFrame(read)
 
 
-def _from_folder(
-    data: Path,
-    weight: str | None,
-    targets: Path | None,
-    id_column: str | None,
-    tolerance: float | None,
-    untargeted: Sequence[str],
-) -> Inputs:
-    for name, value in (("--weight", weight), ("--targets", targets), ("--id", id_column)):
+def _from_folder(source: Source, tolerance: float | None, untargeted: Sequence[str]) -> Inputs:
+    data = source.data
+    given_ones = {"--weight": source.weight, "--targets": source.targets, "--id": source.id_column}
+    for name, value in given_ones.items():
         if value is not None:
             raise typer.BadParameter(
                 f"{name} is for tables, and {data} is a folder that brings weights.npz and "

@@ -11,8 +11,33 @@ Data: TypeAlias = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="Records: a CSV, Parquet or Feather table; or a folder with matrix.npz, "
-        "targets.csv (name, target) and weights.npz.",
+        help="Records: a CSV, Parquet or Feather table; a folder with a table for each entity; or "
+        "one with matrix.npz, targets.csv (name, target) and weights.npz.",
+    ),
+]
+Unit: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENTITY",
+        help="With several tables: the entity that carries the weight. [household, if DATA is a "
+        "file; in a folder the one with the column of weights]",
+    ),
+]
+EntityTables: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ENTITY=FILE",
+        help="Further table, such as person=persons.csv, whose rows belong to those of DATA; may "
+        "be given several times.",
+    ),
+]
+Links: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CHILD.COLUMN=PARENT",
+        help="Column of an entity that names what it belongs to, such as "
+        "person.household_id=household, with .COLUMN after the parent if that has another name "
+        "there; may be given several times. [columns with the name of another entity's id]",
     ),
 ]
 Out: TypeAlias = Annotated[

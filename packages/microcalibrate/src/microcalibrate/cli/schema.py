@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from microcalibrate.cli.app import say
-from microcalibrate.cli.options import Quiet, Tables
-
-LINK_FORM = "CHILD.COLUMN=PARENT"
+from microcalibrate.cli.linked import check_entities, parted, read_links, usual_links
+from microcalibrate.cli.options import Links, Quiet, Tables
 
 
 def schema(
@@ -35,15 +34,7 @@ def schema(
             help="Id column of an entity; may be given several times. [<entity>_id, or id]",
         ),
     ] = None,
-    link: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar=LINK_FORM,
-            help="Column of an entity that names what it belongs to, such as "
-            "person.household_id=household; may be given several times. [columns with the name "
-            "of another entity's id]",
-        ),
-    ] = None,
+    link: Links = None,
     quiet: Quiet = False,
 ) -> None:
     """Propose a schema: what each column is, and what holds in every household.
@@ -59,29 +50,15 @@ def schema(
         raise typer.BadParameter(f"--out {out} must end in .json.")
     if out.is_dir():
         check_run_folder(out)
-    ids = dict(_parted(text, "--id", "ENTITY=COLUMN") for text in identifier or ())
-    links: dict[str, dict[str, str]] = {}
-    for text in link or ():
-        place, parent = _parted(text, "--link", LINK_FORM)
-        child, dot, column = place.partition(".")
-        if not (child and dot and column):
-            raise typer.BadParameter(f"--link {text} must have the form {LINK_FORM}.")
-        links.setdefault(child, {})[parent] = column
+    ids = dict(parted(text, "--id", "ENTITY=COLUMN") for text in identifier or ())
     tables = read_tables(data, entity or (), unit)
-    for option, names in (("--id", ids), ("--link", links)):
-        unknown = [name for name in names if name not in tables]
-        if unknown:
-            raise typer.BadParameter(
-                f"{option} {unknown[0]}…: there is no table of {unknown[0]!r}, only of "
-                f"{', '.join(tables)}."
-            )
-    # Whoever names one link of an entity still wants those that need no naming.
-    for child, named in links.items():
-        for other in tables:
-            usual = ids.get(other, f"{other}_id")
-            is_free = other not in (child, *named) and usual not in named.values()
-            if is_free and usual in tables[child].columns:
-                named[other] = usual
+    check_entities("--id", list(ids), tables)
+    named, of_parents = read_links(link or (), tables)
+    ids = of_parents | ids
+    # Whoever names one link of an entity still wants those that need no naming; of the others
+    # the proposal itself looks for them.
+    usual = {name: f"{name}_id" for name in tables} | ids
+    links = {child: usual_links(tables, usual, named)[child] for child in named}
     proposed = propose_schema(
         tables, unit=unit, weight=weight, base_weight=base_weight, ids=ids, links=links
     )
@@ -97,10 +74,3 @@ def schema(
             say(f"  {kind:12}{', '.join(listed)}")
     say(f"{len(proposed.constraints):,} constraints that hold in all records")
     say(f"\nwritten to {out}: read it, and correct what the data could not show")
-
-
-def _parted(text: str, option: str, form: str) -> tuple[str, str]:
-    left, equals, right = text.partition("=")
-    if not (left and equals and right):
-        raise typer.BadParameter(f"{option} {text} must have the form {form}.")
-    return left, right

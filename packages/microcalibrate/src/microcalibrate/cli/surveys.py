@@ -43,13 +43,13 @@ def read_survey(data: Path, schema: Path | None) -> Survey:
     return Survey.read(data, schema)
 
 
-def read_tables(data: Path, entities: Sequence[str], unit: str) -> dict[str, pd.DataFrame]:
+def read_tables(data: Path, entities: Sequence[str], unit: str | None) -> dict[str, pd.DataFrame]:
     """Tables in a folder, named after their files, or the table of the unit alone.
 
     Args:
         data: Folder, or file of the only table.
         entities: Those to read, the unit among them; none for all that are there.
-        unit: What the only table is called.
+        unit: What the only table is called; for a folder None where it need not be there.
 
     Raises:
         UnreadableFile: If there is no table, a table twice, or a file is damaged.
@@ -57,7 +57,7 @@ def read_tables(data: Path, entities: Sequence[str], unit: str) -> dict[str, pd.
     from microcalibrate.io import TABLE_SUFFIXES, read_table
 
     refuse_hdf5(data)
-    if not data.is_dir():
+    if not data.is_dir() and unit is not None:
         return {unit: read_table(data)}
     files: dict[str, Path] = {}
     for file in sorted(data.iterdir()):
@@ -73,7 +73,8 @@ def read_tables(data: Path, entities: Sequence[str], unit: str) -> dict[str, pd.
                 "Move one of them away."
             )
         files[name] = file
-    absent = [name for name in (*entities, unit) if name not in files]
+    wanted = (*entities, *(() if unit is None else (unit,)))
+    absent = [name for name in wanted if name not in files]
     if absent:
         there = ", ".join(files) or "no table at all"
         raise UnreadableFile(

@@ -9,11 +9,14 @@ import typer
 
 from microcalibrate.cli.app import end_without_certificate, say
 from microcalibrate.cli.inputs import check_out, given, read_inputs
+from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
     Data,
     DistanceName,
+    EntityTables,
     IdCheck,
+    Links,
     MaxIter,
     MaxRatio,
     MinRatio,
@@ -22,6 +25,7 @@ from microcalibrate.cli.options import (
     Report,
     TargetsTable,
     Tolerance,
+    Unit,
     Weight,
 )
 from microcalibrate.cli.outputs import write_run
@@ -39,6 +43,9 @@ def targets(
     weight: Weight = None,
     targets: TargetsTable = None,
     id_column: IdCheck = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -79,8 +86,9 @@ def targets(
     quiet: Quiet = False,
 ) -> None:
     """Find out which targets are out of reach, contradictory, redundant or costly, and why."""
-    check_out(out, report, (data, targets, run))
-    inputs = read_inputs(data, weight, targets, id_column, tolerance)
+    source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
+    check_out(out, report, (*source.paths, run))
+    inputs = read_inputs(source, tolerance)
     from microcalibrate.result import CalibrationResult
     from microcalibrate.target_analysis import analyse_targets
     from microcalibrate.target_analysis.summary import ROUGH_GAP
@@ -102,7 +110,7 @@ def targets(
     )
     write_run(analysis, out, with_report=report)
     if not quiet:
-        say(analysis.summary(MOST_TARGETS))
+        say("\n".join([*inputs.notes, analysis.summary(MOST_TARGETS)]))
         say(f"\n{_table(analysis)}")
         say(f"\nwritten to {out}")
     if not analysis.gap <= ROUGH_GAP:

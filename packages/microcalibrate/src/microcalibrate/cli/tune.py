@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +13,18 @@ import typer
 from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate, say
 from microcalibrate.cli.flags import as_arguments, in_flags
 from microcalibrate.cli.inputs import check_out, given, read_inputs
+from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     ClosenessValues,
     Data,
     Device,
     DistanceName,
+    EntityTables,
     Groups,
     Heteroscedasticity,
     IdCheck,
     Kappa,
+    Links,
     LossName,
     MaxIter,
     MaxRatios,
@@ -36,6 +39,7 @@ from microcalibrate.cli.options import (
     TargetsTable,
     Temperature,
     Tolerance,
+    Unit,
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
@@ -47,6 +51,9 @@ def tune(
     weight: Weight = None,
     targets: TargetsTable = None,
     id_column: IdCheck = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
     lambda_min: Annotated[float, typer.Option(help="Lowest price of records to try.")] = 1e-4,
     lambda_max: Annotated[float, typer.Option(help="Highest price of records to try.")] = 1e-1,
     trials: Annotated[int, typer.Option(min=1, help="Trials in all, resumed ones included.")] = 50,
@@ -133,9 +140,11 @@ def tune(
     if score_weights is not None and objective != "balanced":
         raise typer.BadParameter("--score-weights act only with --objective balanced.")
     place = None if storage is None else _place(storage)
-    check_out(out, report, (data, targets, place if isinstance(place, Path) else _file_of(storage)))
+    source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
+    file = place if isinstance(place, Path) else _file_of(storage)
+    check_out(out, report, (*source.paths, file))
     per_record = given(heteroscedasticity=heteroscedasticity)
-    inputs = read_inputs(data, weight, targets, id_column, tolerance, per_record=per_record)
+    inputs = read_inputs(source, tolerance, per_record=per_record)
     grouping = inputs.grouping(groups)
     fixed = given(
         min_weight_ratio=min_ratio,
@@ -185,7 +194,7 @@ def tune(
     write_run(result, out, with_report=report)
     if not quiet:
         # It names what to change next by the arguments of the library.
-        say(in_flags(result.summary()))
+        say("\n".join([*inputs.notes, in_flags(result.summary())]))
         say("\nto calibrate with the best trial:")
         chosen = {name: value for name, value in searched.items() if _is_fixed(value)}
         options = chosen | fixed | per_record | dict(result.best_params)
@@ -194,7 +203,8 @@ def tune(
             options |= of_gates
         words = ["--tolerance", str(tolerance)] if tolerance is not None else []
         words += [*as_arguments(options), *as_arguments({"seed": seed or None})]
-        say(f"  {_command(data, weight, targets, id_column, out, words)}")
+        words = ["--out", str(out.with_name(f"{out.name}-best")), *words]
+        say(f"  {shlex.join(['microcalibrate', 'calibrate', *source.words(), *words])}")
         say(f"\nwritten to {out}")
     if result.status == "cancelled":
         complain(
@@ -247,22 +257,3 @@ def _weights(text: str) -> dict[str, float]:
             )
         weights[name] = value
     return weights
-
-
-def _command(
-    data: Path,
-    weight: str | None,
-    targets: Path | None,
-    id_column: str | None,
-    out: Path,
-    words: Sequence[str],
-) -> str:
-    """The command line that calibrates with the best trial."""
-    own: Mapping[str, object] = {
-        "--weight": weight,
-        "--targets": targets,
-        "--id": id_column,
-        "--out": out.with_name(f"{out.name}-best"),
-    }
-    said = [part for flag, value in own.items() if value is not None for part in (flag, str(value))]
-    return shlex.join(["microcalibrate", "calibrate", str(data), *said, *words])

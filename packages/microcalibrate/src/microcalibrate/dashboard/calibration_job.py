@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from microcalibrate.dashboard.drafts import Roles
     from microcalibrate.jobs import Dataset
 
-SUPPLIED = ("data", "out", "weight", "targets", "id_column", "quiet", "progress_file", "report")
-"""Arguments that the page fills in by itself."""
+SUPPLIED = (
+    *("data", "out", "weight", "targets", "id_column", "quiet", "progress_file", "report"),
+    *("unit", "table", "link"),
+)
+"""Arguments that the page fills in by itself, and those of several tables, which it has not."""
 
 # What the library calls the options of the command line; the others have the same name.
 _ARGUMENTS = {
