@@ -157,16 +157,21 @@ def test_given_prices_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("distance", DISTANCES, ids=lambda distance: distance.name)
-@pytest.mark.parametrize(("kind", "share"), [("banded", 0.5), ("mixed", 0.5)])
-def test_bands_take_at_most_half_the_steps(distance: Distance, kind: str, share: float) -> None:
-    cold = warm = 0
+@pytest.mark.parametrize("kind", ["banded", "mixed"])
+def test_bands_take_a_handful_of_steps_and_fewer_from_near_prices(
+    distance: Distance, kind: str
+) -> None:
+    """Their ends are all found in one step, where the interior point method takes some twenty."""
+    share = {"chi2": 1.0, "raking": 0.8}[distance.name]
+    cold, warm = [], []
     for seed in range(5):
         problem = problem_of(feasible(seed, 300, 6), kind, (0.5, 2.0))
         near = other_sample(problem, seed, 0.02)
         start = solve(problem, distance).prices
-        cold += len(solve(near, distance).history)
-        warm += len(solve(near, distance, start_prices=start).history)
-    assert warm <= share * cold
+        cold.append(len(solve(near, distance).history))
+        warm.append(len(solve(near, distance, start_prices=start).history))
+    assert max(cold) <= 6
+    assert sum(warm) <= share * sum(cold)
 
 
 @pytest.mark.parametrize(("bounds", "share"), [((0.0, None), 0.6), ((0.6, 1.5), 0.9)])
@@ -228,14 +233,15 @@ def test_prices_that_are_not_one_finite_number_per_target_are_refused(
 
 def test_a_calibration_starts_from_the_prices_of_its_result() -> None:
     data = feasible(6, 200, 6)
-    cold = Calibration(data.weights, data.targets, data.matrix, tolerances=0.01)
+    options = {"tolerances": 0.01, "distance": "raking"}
+    cold = Calibration(data.weights, data.targets, data.matrix, **options)
     cold.calibrate(progress=False)
-    warm = Calibration(data.weights, data.targets, data.matrix, tolerances=0.01)
+    warm = Calibration(data.weights, data.targets, data.matrix, **options)
 
     weights = warm.calibrate(start_prices=cold.result.targets["price"], progress=False)
 
     assert_allclose(weights, cold.weights, rtol=1e-4)
-    assert len(warm.result.history) < len(cold.result.history) / 2
+    assert len(warm.result.history) <= len(cold.result.history) / 2
 
 
 def test_a_fold_starts_from_the_prices_of_the_whole_problem() -> None:

@@ -4,18 +4,17 @@ With prices `y`, every ratio is its best response `r(y)`, so only the targets' e
 `A.T r(y) - b = compliance * y` are left. With the chi-square distance and no active bound they are
 linear, and one step solves them; raking takes a handful (Deville and Särndal 1992, section 3).
 
-A banded target adds a choice: it is missed by its tolerance, up or down, and has a price of that
-sign, or it lies within its band and has none. The choice is that of the prices at the start, and
-is mended after each step (a primal–dual active set, Hintermüller, Ito and Kunisch 2002).
+A banded target has a price of zero while it lies within its band; `banded_step` finds out which
+targets are held at an end of theirs.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from microcalibrate.engine.banded_step import banded_direction
 from microcalibrate.engine.normal_equations import Vector, factor
-from microcalibrate.engine.program import NO_IMPORTANCE, Program
+from microcalibrate.engine.program import Program
 
 SHORTEST_STEP = 1 / 16
 # Bounds are in the way when steps must be cut this often: then another road is shorter.
@@ -45,30 +44,29 @@ class DualNewton:
         self.step_length = 0.0
         self._cut_steps = 0
         self._banded = program.slack_target
-        # The end of each band that its target is held at: -1, 1, or 0 for none.
-        self._ends = np.sign(self.prices[self._banded])
-        least = NO_PRICE * np.abs(self.prices).max(initial=0.0)
-        self._let_go(np.abs(self.prices[self._banded]) <= least)
-        self._look()
-
-    def _let_go(self, released: NDArray[np.bool_]) -> None:
-        """Take the targets of some bands as held at neither end, without a price."""
-        if released.any():
-            self._ends[released] = 0.0
+        self._tolerance = program.tolerance[self._banded]
+        held = np.abs(self.prices[self._banded])
+        idle = held <= NO_PRICE * np.abs(self.prices).max(initial=0.0)
+        if idle.any():
             self.prices = self.prices.copy()
-            self.prices[self._banded[released]] = 0.0
+            self.prices[self._banded[idle]] = 0.0
+        self._look()
 
     def _look(self) -> None:
         program, n = self._program, self._program.n_ratios
         self.gradient = program.gradient(self.prices)
         self.x = program.response(self.gradient)
-        if program.has_slack:
-            self.x[n:] = 0.0
-            self._missed = program.errors(self.x)[self._banded]
-            ends = self._ends * program.upper[n:]
-            within = np.clip(self._missed, program.lower[n:], program.upper[n:])
-            self.x[n:] = np.where(self._ends == 0, within, ends)
         self.errors = program.errors(self.x)
+        if program.has_slack:
+            # A band gives all that it can where its target has a price, else what is missed.
+            self.x[n:] = 0.0
+            self._missed = program.errors(self.x)
+            held = self.prices[self._banded]
+            within = np.clip(self._missed[self._banded], -self._tolerance, self._tolerance)
+            self.x[n:] = np.where(held == 0, within, np.sign(held) * self._tolerance)
+            self.errors = program.errors(self.x)
+        else:
+            self._missed = self.errors
 
     def gap(self) -> float:
         """Objective at `x` minus its lower bound at `prices`."""
@@ -88,10 +86,12 @@ class DualNewton:
             )
             return float(program.cost(self.x).sum() + charged.sum() - of_slack.sum())
 
-    def _residual(self) -> Vector:
-        residual = self.errors - self._program.compliance * self.prices
-        residual[self._banded[self._ends == 0]] = 0.0
-        return residual
+    def _slope(self, direction: Vector, at_kink: Vector) -> float:
+        """Rise of the dual objective along a direction, with the given signs of prices of zero."""
+        smooth = self._missed - self._program.compliance * self.prices
+        held = self.prices[self._banded]
+        sign = np.where(held == 0, at_kink[self._banded], np.sign(held))
+        return float(direction @ smooth - (self._tolerance * sign) @ direction[self._banded])
 
     def step(self) -> bool:
         """Take one step.
@@ -104,24 +104,19 @@ class DualNewton:
         inside = (x > program.lower[:n]) & (x < program.upper[:n])
         with np.errstate(divide="ignore", over="ignore"):
             record_weight = np.where(inside, 1 / program.cost_curvature(self.x)[:n], 0.0)
-        compliance = program.compliance.copy()
-        compliance[self._banded[self._ends == 0]] = NO_IMPORTANCE
-        residual = self._residual()
         try:
-            solve = factor(program.columns, record_weight, compliance)
+            direction = self._direction(record_weight)
         except np.linalg.LinAlgError:
             return False
-        direction = solve(residual)
-        # The dual objective is concave, with the residual as its gradient. Its slope along the
-        # direction says how far to go without a need for its value.
-        slope = float(direction @ residual)
+        # The dual objective is concave. Its slope along the direction says how far to go without
+        # a need for its value.
+        slope = self._slope(direction, np.sign(direction))
         before = self.prices
         self.step_length = 1.0
         while self.step_length >= SHORTEST_STEP:
             self.prices = before + self.step_length * direction
             self._look()
-            if abs(float(direction @ self._residual())) <= 0.5 * slope:
-                self._choose_ends()
+            if abs(self._slope(direction, -np.sign(direction))) <= 0.5 * slope:
                 return self._cut_steps <= MOST_CUT_STEPS
             self.step_length /= 2
             self._cut_steps += 1
@@ -129,14 +124,18 @@ class DualNewton:
         self._look()
         return False
 
-    def _choose_ends(self) -> None:
-        """Let a band go whose price has the wrong sign; hold a target that left its band."""
-        if not self._program.has_slack:
-            return
-        tolerance = self._program.tolerance[self._banded]
-        price = self.prices[self._banded]
-        left = np.where(np.abs(self._missed) > tolerance, np.sign(self._missed), 0.0)
-        ends = np.where(self._ends == 0, left, np.where(price * self._ends > 0, self._ends, 0.0))
-        self._ends = ends
-        self._let_go(ends == 0)
-        self._look()
+    def _direction(self, record_weight: Vector) -> Vector:
+        program, columns = self._program, self._program.columns
+        gradient = self._missed - program.compliance * self.prices
+        if not program.has_slack:
+            return factor(columns, record_weight, program.compliance)(gradient)
+        with columns.blas_threads():
+            return banded_direction(
+                columns.unscaled_gram(record_weight),
+                columns.column_scale,
+                program.compliance,
+                gradient,
+                self.prices,
+                self._banded,
+                self._tolerance,
+            )

@@ -119,12 +119,10 @@ class Loop:
 
     def _iterate(self, program: Program, price: float, start: Vector | None) -> Status:
         # Plain Newton steps come first, from the prices of a nearby problem or from zero, and
-        # again when the interior point method nearly knows the answer. Without such prices they
-        # need a program whose costs are all curved: one without slacks.
-        # Slacks at a price are for the interior point method alone.
-        works = not program.has_priced_slack
-        warm = _newton_from(program, start) if works and start is not None else None
-        newton_works = not program.has_slack
+        # again when the interior point method nearly knows the answer. Slacks at a price are for
+        # that method alone.
+        newton_works = not program.has_priced_slack
+        warm = _newton_from(program, start) if newton_works and start is not None else None
         newton = warm or (DualNewton(program) if newton_works else None)
         interior: InteriorPoint | None = None
         elastic = program
