@@ -74,8 +74,8 @@ class Batch:
             pairs_of(matrix),
             design_weights[:, None],
             pull[:, None],
-            _one_or_all(program.lower[:n]),
-            _one_or_all(program.upper[:n]),
+            one_or_all(program.lower[:n]),
+            one_or_all(program.upper[:n]),
         )
 
     @property
@@ -84,8 +84,8 @@ class Batch:
         return int(np.clip(BLOCK // len(self.design_weights), 1, 32))
 
 
-def _one_or_all(bounds: Vector) -> Matrix | float:
-    # A number is far faster beside a block of replicates than a column of equal ones.
+def one_or_all(bounds: Vector) -> Matrix | float:
+    """One number where all are equal, else a column: a number is far faster beside replicates."""
     return float(bounds[0]) if (bounds == bounds[0]).all() else bounds[:, None]
 
 

@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from microcalibrate.engine.batch_newton import Batch, BatchNewton
+from microcalibrate.engine.batch_newton import Batch, BatchNewton, one_or_all
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.engine.program import program_of
 from microcalibrate.engine.solving import Solution, solve
@@ -60,9 +60,8 @@ class Resolver:
             np.isfinite(problem.min_weight).any() or np.isfinite(problem.max_weight).any()
         )
         if free.any() and not has_absolute and not program.has_priced_slack:
-            # One column per record, so that replicates stand beside each other.
             n = program.n_ratios
-            bounds = program.lower[:n, None], program.upper[:n, None]
+            bounds = one_or_all(program.lower[:n]), one_or_all(program.upper[:n])
             program = replace(program, distance=optimum.distance.between(*bounds))
             kept = matrix if free.all() else matrix[free]
             self._batch = Batch.of(program, kept, problem.design_weights[free])
@@ -103,7 +102,8 @@ class Resolver:
                 try:
                     # Loops over records run in threads of their own, one solve at a time.
                     with self._lock:
-                        solution = self.solution(factor)
+                        # Prices that plain steps have just failed from are no help again.
+                        solution = self.solution(factor, is_warm=self._batch is None)
                 except InfeasibleTargets as error:
                     yield error
                 else:
@@ -113,15 +113,15 @@ class Resolver:
                         else NotConverged(solution.status.value, result=solution)
                     )
 
-    def solution(self, factor: Vector) -> Solution:
-        """One replicate by the usual road, from the prices of the whole sample."""
+    def solution(self, factor: Vector, *, is_warm: bool = True) -> Solution:
+        """One replicate by the usual road, from the prices of the whole sample or from nothing."""
         optimum, problem = self._optimum, self._optimum.problem
         return solve(
             replace(problem, design_weights=problem.design_weights * factor),
             optimum.distance,
             loss=optimum.loss,
             closeness=optimum.closeness,
-            start_prices=optimum.solution.prices,
+            start_prices=optimum.solution.prices if is_warm else None,
         ).unless_cancelled()
 
     def _by_newton(self, factors: Matrix) -> tuple[Matrix, npt.NDArray[np.bool_]]:
