@@ -64,7 +64,7 @@ class Distance:
     inverse_slope: Callable[[Vector], Vector] = not_given
     lower: Bound = -np.inf
     upper: Bound = np.inf
-    within: Callable[[Vector, Vector], Distance] | None = None
+    within: Callable[[Vector | float, Vector | float], Distance] | None = None
 
     def __post_init__(self) -> None:
         """Find an inverse of the slope where none was given."""
@@ -76,8 +76,8 @@ class Distance:
         low, high = np.max(self.lower), np.min(self.upper)
         return Functions(self.value, self.slope, self.curvature, float(low), float(high))
 
-    def between(self, lower: Vector, upper: Vector) -> Distance:
-        """The form of this distance for bounds on the ratios, shape `(n_records,)` each."""
+    def between(self, lower: Vector | float, upper: Vector | float) -> Distance:
+        """The form of this distance for bounds on the ratios: shape `(n_records,)`, or a number."""
         return self if self.within is None else self.within(lower, upper)
 
 
