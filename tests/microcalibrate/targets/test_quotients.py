@@ -135,7 +135,11 @@ def test_an_error_of_a_quantile_is_a_share_of_records() -> None:
         ({"aggregate": "quantile", "quantile": 50}, "between 0 and 1"),
         ({"aggregate": "quantile", "quantile": 0.5, "value": 90}, "no quantile of theirs"),
         ({"aggregate": "share"}, "a share needs a filter"),
-        ({"aggregate": "mean", "minus": "age < 30"}, "belongs to the aggregate 'sum' or 'count'"),
+        (
+            {"aggregate": "quantile", "quantile": 0.5, "minus": "age < 30"},
+            "belongs to the aggregate 'sum', 'count', 'mean', 'ratio' or 'share', and",
+        ),
+        ({"aggregate": "mean", "minus": "age < 30"}, "not linear in the weights"),
         ({"within": "age < 30"}, "belongs to the aggregate 'share'"),
         ({"aggregate": "ratio", "denominator": "incom"}, "Did you mean 'income'"),
         ({"filter": "age < 30", "minus": "30 > age"}, "the same in every record"),

@@ -20,13 +20,16 @@ from microcalibrate.outcome import Outcome
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.record_options import record_options
+from microcalibrate.relinearising import checked_differences, linearised
 from microcalibrate.result import CalibrationResult
-from microcalibrate.running import run_dense, run_reduced
+from microcalibrate.running import run
 from microcalibrate.settings import Settings
 from microcalibrate.structure import Structure, labelled, options_for, parts_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from microcalibrate.targets import Difference
 
 Vector = NDArray[np.float64]
 
@@ -82,9 +85,12 @@ class Calibration:
         families: A family per target, for tables and plots; the part of the name before its last
             "/" where not given.
         record_ids: A label per record for the files written; positions where not given.
+        differences: Targets that are differences of two means, ratios or shares, as
+            `build_targets(…, differences=True)` has them. They are not linear in the weights:
+            their columns are made anew where the weights have gone, until these stand still.
 
     Attributes:
-        problem: The checked problem.
+        problem: The checked problem; differences are linear in it, as near the weights.
         settings: The checked options.
         result: The `CalibrationResult`, after `calibrate()`.
 
@@ -129,6 +135,7 @@ class Calibration:
         device: str | None = None,
         families: Sequence[str] | None = None,
         record_ids: Any = None,
+        differences: Sequence[Difference] = (),
     ) -> None:
         self.problem = Problem.build(
             weights,
@@ -159,6 +166,8 @@ class Calibration:
             seed=seed,
             device=device,
         )
+        self._differences = checked_differences(differences, self.problem)
+        self.problem = linearised(self.problem, self._differences, self.problem.design_weights)
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
         names, n_records = self.problem.target_names, self.problem.n_records
         self._families = labelled(
@@ -202,7 +211,7 @@ class Calibration:
                 f"`weight=`; columns are: {', '.join(map(str, list(data.columns)[:12]))}."
             )
         weights = checked_weights(data[weight].to_numpy())
-        built = build_targets(data, targets, initial_weights=weights)
+        built = build_targets(data, targets, initial_weights=weights, differences=True)
         return cls(weights, built.values, built.matrix, **options_for(data, built, options))
 
     @classmethod
@@ -252,7 +261,12 @@ class Calibration:
 
         frame, weights = linked_units(tables, unit=unit, weight=weight, ids=ids, links=links)
         built = targets_of_units(
-            frame.tables, frame.unit, lambda name: frame.rows_of(name, frame.unit), targets, weights
+            frame.tables,
+            frame.unit,
+            lambda name: frame.rows_of(name, frame.unit),
+            targets,
+            weights,
+            differences=True,
         )
         options.setdefault("record_ids", frame.unit_ids)
         options = options_for(frame.tables[frame.unit], built, options)
@@ -281,23 +295,23 @@ class Calibration:
 
         Raises:
             InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+            NotConverged: If differences of quotients do not settle.
             InvalidOption: If `max_iter` is out of its range, or `start_prices` are not one finite
                 number per target.
         """
         if not isinstance(max_iter, (int, np.integer)) or max_iter < 1:
             raise InvalidOption(f"max_iter={max_iter!r} must be a whole number from 1.")
         begun = time.perf_counter()
-        problem, settings = self.problem, self.settings
         with ProgressBar(progress) as bar:
-            ran = run_dense(
-                problem,
-                settings,
+            self.problem, ran = run(
+                self.problem,
+                self.settings,
                 self._structure,
+                self._differences,
                 max_iter=max_iter,
                 bar=bar,
                 start_prices=start_prices,
             )
-            ran = run_reduced(ran, problem, settings, max_iter=max_iter, bar=bar)
         solution = ran.solution
         if not solution.status.is_certified:
             warnings.warn(
@@ -313,8 +327,8 @@ class Calibration:
             ran.history,
             ran.trails,
             ran.seconds | {"total": time.perf_counter() - begun},
-            settings.as_plain(problem, max_iter) | self._structure.as_plain(),
-            record_options(problem, **self._structure.labels),
+            self.settings.as_plain(self.problem, max_iter) | self._structure.as_plain(),
+            record_options(self.problem, **self._structure.labels),
         )
         self._result = None
         return ran.weights.copy()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,14 @@ from microcalibrate.partition import Part
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.reduction import draw_records, refit_records, survivors_of
+from microcalibrate.relinearising import to_convergence
 from microcalibrate.result import Status
+from microcalibrate.selection.drawing import Draw
 from microcalibrate.settings import Settings
 from microcalibrate.structure import Structure
+
+if TYPE_CHECKING:
+    from microcalibrate.targets import Difference
 
 Vector = NDArray[np.float64]
 
@@ -51,37 +57,62 @@ class Run:
         """The last solve."""
         return self.optimum.solution
 
+    def cancelled(self) -> Run:
+        """The same as far as it went, with the status of what Ctrl-C ended."""
+        solution = dataclasses.replace(self.solution, status=Status.CANCELLED)
+        return dataclasses.replace(
+            self, optimum=dataclasses.replace(self.optimum, solution=solution)
+        )
 
-def run_dense(
+
+def run(
     problem: Problem,
     settings: Settings,
     structure: Structure,
+    differences: Sequence[Difference] = (),
     *,
     max_iter: int,
     bar: ProgressBar,
     start_prices: Any = None,
-) -> Run:
-    """Calibrate all records.
+) -> tuple[Problem, Run]:
+    """Calibrate all records, and where fewer are asked for, draw these and calibrate them.
 
     Args:
         problem: The targets and records.
         settings: Options of the calibration.
         structure: Clusters and parts of the records.
-        max_iter: Most Newton steps.
+        differences: Targets that are not linear in the weights.
+        max_iter: Most Newton steps of each solve.
         bar: Where steps are shown.
         start_prices: Prices of all targets to start from.
 
+    Returns:
+        The problem, with differences as they are near the weights that come out, and the run.
+
     Raises:
         InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+        NotConverged: If differences do not settle.
     """
     begun = time.perf_counter()
     bar.records = int((problem.design_weights > 0).sum())
-    solution, parts = structure.solve(
-        settings, max_iter=max_iter, progress=bar.show, start_prices=start_prices
+
+    def solve(
+        near: Problem, prices: Vector | None
+    ) -> tuple[Solution, Vector, tuple[Structure, tuple[Part, ...]]]:
+        there = Structure.checked(near, settings, **structure.labels) if differences else structure
+        solution, parts = there.solve(
+            settings,
+            max_iter=max_iter,
+            progress=bar.show,
+            start_prices=start_prices if prices is None else prices,
+        )
+        return solution, near.weights_of(there.of_records(solution.ratio)), (there, parts)
+
+    problem, solution, weights, (there, parts) = to_convergence(
+        problem, differences, problem.design_weights, solve
     )
-    weights = problem.weights_of(structure.of_records(solution.ratio))
-    solved = structure.problem
-    return Run(
+    solved = there.problem
+    dense = Run(
         weights=weights,
         optimum=Optimum(
             solved,
@@ -99,57 +130,50 @@ def run_dense(
         trails=[PhaseTrail("dense", solution.step_errors, problem.estimates(weights))],
         seconds={"dense": time.perf_counter() - begun},
     )
-
-
-def run_reduced(
-    dense: Run, problem: Problem, settings: Settings, *, max_iter: int, bar: ProgressBar
-) -> Run:
-    """Draw the records that stay, and calibrate them from where the draw starts them.
-
-    Args:
-        dense: The calibration of all records; returned where a price or a number of records is
-            not asked for, or it was cancelled.
-        problem: The targets and records.
-        settings: Options of the calibration.
-        max_iter: Most Newton steps.
-        bar: Where steps are shown.
-
-    Raises:
-        InfeasibleTargets: If exact or banded targets cannot all hold on these records.
-    """
-    if settings.budget is None or dense.solution.status is Status.CANCELLED:
-        return dense
+    if settings.budget is None or solution.status is Status.CANCELLED:
+        return problem, dense
     drawn_at = time.perf_counter()
     try:
-        draw = draw_records(problem, settings, settings.budget, dense.weights, bar)
+        draw = draw_records(problem, settings, settings.budget, weights, bar)
     except KeyboardInterrupt:
-        cancelled = dataclasses.replace(dense.solution, status=Status.CANCELLED)
-        return dataclasses.replace(
-            dense, optimum=dataclasses.replace(dense.optimum, solution=cancelled)
-        )
+        return problem, dense.cancelled()
+    seconds = {"draw": time.perf_counter() - drawn_at}
+    return _refitted(problem, settings, differences, dense, draw, seconds, max_iter, bar)
+
+
+def _refitted(
+    problem: Problem,
+    settings: Settings,
+    differences: Sequence[Difference],
+    dense: Run,
+    draw: Draw,
+    seconds: dict[str, float],
+    max_iter: int,
+    bar: ProgressBar,
+) -> tuple[Problem, Run]:
+    """The survivors of a draw, calibrated from where it starts them."""
+    begun = time.perf_counter()
     bar.records = len(draw.record_index)
-    refit_at = time.perf_counter()
-    solution, weights = refit_records(problem, settings, draw, max_iter, bar)
-    return dataclasses.replace(
+
+    def solve(near: Problem, _: Vector | None) -> tuple[Solution, Vector, None]:
+        return *refit_records(near, settings, draw, max_iter, bar), None
+
+    problem, solution, weights, _ = to_convergence(problem, differences, dense.weights, solve)
+    optimum = dataclasses.replace(
+        dense.optimum,
+        problem=survivors_of(problem, draw),
+        closeness=settings.refit_closeness,
+        solution=solution,
+        record_index=draw.record_index,
+        selection=settings.selection,
+    )
+    trail = PhaseTrail("refit", solution.step_errors, problem.estimates(weights))
+    return problem, dataclasses.replace(
         dense,
         weights=weights,
-        optimum=dataclasses.replace(
-            dense.optimum,
-            problem=survivors_of(problem, draw),
-            closeness=settings.refit_closeness,
-            solution=solution,
-            record_index=draw.record_index,
-            selection=settings.selection,
-        ),
+        optimum=optimum,
         probabilities=draw.probabilities,
         history=[*dense.history, *history_rows(solution, bar.records)],
-        trails=[
-            *dense.trails,
-            PhaseTrail("refit", solution.step_errors, problem.estimates(weights)),
-        ],
-        seconds={
-            **dense.seconds,
-            "draw": refit_at - drawn_at,
-            "refit": time.perf_counter() - refit_at,
-        },
+        trails=[*dense.trails, trail],
+        seconds={**dense.seconds, **seconds, "refit": time.perf_counter() - begun},
     )

@@ -193,6 +193,7 @@ def options_for(data: Any, built: Targets, options: Mapping[str, Any]) -> dict[s
         "importances": built.importances,
         "scales": built.scales,
         "families": [family or None for family in built.families],
+        "differences": built.differences,
     }
     return declared | dict(options) | columns_for(data, named)
 

@@ -105,13 +105,14 @@ def calibrate(
     per_record = given(
         frozen=frozen, heteroscedasticity=heteroscedasticity, cluster=cluster, partition=partition
     )
-    inputs = read_inputs(source, tolerance, per_record=per_record)
+    inputs = read_inputs(source, tolerance, per_record=per_record, differences=True)
     from microcalibrate.calibration import Calibration
 
     calibration = Calibration(
         **inputs.problem,
         families=inputs.families,
         record_ids=inputs.record_ids,
+        differences=inputs.differences,
         **inputs.per_record,
         **options,
     )

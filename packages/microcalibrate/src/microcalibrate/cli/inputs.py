@@ -37,6 +37,7 @@ class Inputs:
         record_ids: One label per record, or None.
         untargeted: Variables to follow, `(n_records, n_variables)`, or None.
         per_record: Options that take a value per record, by the names of the library.
+        differences: Targets that are differences of quotients.
         notes: What users should know of their data, in sentences.
     """
 
@@ -51,6 +52,7 @@ class Inputs:
     record_ids: Any = None
     untargeted: Any = None
     per_record: dict[str, Any] = field(default_factory=dict)
+    differences: Any = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -146,6 +148,8 @@ def read_inputs(
     tolerance: float | None,
     untargeted: Sequence[str] = (),
     per_record: Mapping[str, str] | None = None,
+    *,
+    differences: bool = False,
 ) -> Inputs:
     """Data of a command: a table of records, linked tables, or the folder of a problem.
 
@@ -154,13 +158,14 @@ def read_inputs(
         tolerance: Of targets without one of their own.
         untargeted: Columns of a table, or for a folder one NPZ file with a matrix.
         per_record: Columns of a table that options take their values from, by option.
+        differences: Whether targets may be differences of quotients.
 
     Raises:
         CalibrationError: If something cannot be read, or does not fit together.
     """
     columns = per_record or {}
     if source.is_linked:
-        return _from_tables(source, tolerance, untargeted, columns)
+        return _from_tables(source, tolerance, untargeted, columns, differences)
     source.refuse_links()
     if source.is_problem:
         if columns:
@@ -169,7 +174,7 @@ def read_inputs(
                 "any. Calibrate a table, or use the library."
             )
         return _from_folder(source, tolerance, untargeted)
-    return _from_table(source, tolerance, untargeted, columns)
+    return _from_table(source, tolerance, untargeted, columns, differences)
 
 
 def _from_table(
@@ -177,6 +182,7 @@ def _from_table(
     tolerance: float | None,
     untargeted: Sequence[str],
     per_record: Mapping[str, str],
+    differences: bool,
 ) -> Inputs:
     data, weight, targets = source.data, source.weight, source.targets
     if weight is None or targets is None:
@@ -204,6 +210,7 @@ def _from_table(
         table,
         _with_tolerance(declared, tolerance),
         initial_weights=weights,
+        differences=differences,
     )
     return _inputs(
         built,
@@ -219,6 +226,7 @@ def _from_tables(
     tolerance: float | None,
     untargeted: Sequence[str],
     per_record: Mapping[str, str],
+    differences: bool,
 ) -> Inputs:
     if source.targets is None:
         raise typer.BadParameter(f"{source.data} needs --targets, a table of targets.")
@@ -235,6 +243,7 @@ def _from_tables(
         lambda name: frame.rows_of(name, frame.unit),
         declared,
         weights,
+        differences=differences,
     )
     table = frame.tables[frame.unit]
     return _inputs(
@@ -257,6 +266,7 @@ def _inputs(built: Targets, weights: Any, **further: Any) -> Inputs:
         tolerances=built.tolerances,
         importances=built.importances,
         scales=built.scales,
+        differences=built.differences,
         **further,
     )
 

@@ -5,6 +5,7 @@ from microcalibrate.inference.design import SurveyDesign
 from microcalibrate.inference.estimands import (
     Estimand,
     count,
+    difference,
     mean,
     own,
     quantile,
@@ -26,6 +27,7 @@ __all__ = [
     "Replication",
     "SurveyDesign",
     "count",
+    "difference",
     "estimate",
     "mean",
     "own",

@@ -16,6 +16,7 @@ from microcalibrate.columns import Columns, Mask
 from microcalibrate.errors import InvalidEstimand
 from microcalibrate.expressions import evaluate
 from microcalibrate.inference.statistics import (
+    DifferenceOf,
     FunctionOfTotals,
     OwnStatistic,
     Quantile,
@@ -37,14 +38,17 @@ class Estimand:
         kind: Which function made it.
         variables: What it is of.
         where: Condition on the columns that records must meet, or None for all.
-        build: From the variables' numbers, one array each, and the mask, to the statistic.
+        build: From the variables' numbers, one array each, and the mask, to the statistic; None
+            for a difference.
+        parts: The two that a difference is of.
     """
 
     name: str
     kind: str
     variables: tuple[Variable, ...]
     where: str | None
-    build: Callable[[list[Vector], Mask], Statistic]
+    build: Callable[[list[Vector], Mask], Statistic] | None
+    parts: tuple[Estimand, ...] = ()
 
     def bind(self, data: Any, n_records: int) -> Statistic:
         """The statistic of given records.
@@ -54,6 +58,9 @@ class Estimand:
                 fit the records.
             InvalidExpression: If the condition cannot be read.
         """
+        if self.build is None:
+            first, second = (one.bind(data, n_records) for one in self.parts)
+            return DifferenceOf(first, second)  # type: ignore[arg-type]  # no quantile is a part
         columns = None if data is None else Columns(data)
         if columns is not None and columns.n_records != n_records:
             raise InvalidEstimand(
@@ -145,6 +152,40 @@ def ratio(
 
     both = (numerator, denominator)
     return Estimand(_named(name, "ratio", both, where), "ratio", both, where, build)
+
+
+def difference(first: Estimand, second: Estimand, *, name: str | None = None) -> Estimand:
+    """One estimate less another, such as the mean of men less that of women.
+
+    The two may be of the same records or of others; how they go together from sample to sample is
+    in the standard error.
+
+    Args:
+        first: What is taken from: `mean("income", where="sex == 'm'")`.
+        second: What is taken off.
+        name: See `total`.
+
+    Returns:
+        What to hand to `estimate`.
+
+    Raises:
+        InvalidEstimand: If one of them is a quantile, which has no derivative.
+
+    Examples:
+        >>> men, women = (mean("income", where=f"sex == '{one}'") for one in "mf")
+        >>> difference(men, women).name
+        "mean(income, sex == 'm') - mean(income, sex == 'f')"
+    """
+    for one in (first, second):
+        if one.kind == "quantile":
+            raise InvalidEstimand(
+                f"{one.name} has no derivative, so that a difference with it has no linearised "
+                "error. Take the difference of its values in replicates: "
+                "ReplicateWeights.confidence_interval."
+            )
+
+    label = f"{first.name} - {second.name}" if name is None else name
+    return Estimand(label, "difference", (), None, None, (first, second))
 
 
 def quantile(

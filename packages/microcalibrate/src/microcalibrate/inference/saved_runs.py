@@ -15,6 +15,8 @@ from microcalibrate.result import CalibrationResult
 if TYPE_CHECKING:
     import pandas as pd
 
+    from microcalibrate.targets import Difference
+
 OPTIONS = (
     "l0_lambda",
     "target_records",
@@ -79,6 +81,7 @@ def calibration_of_run(
             f"the data have {len(data)} rows, and the run in {folder} has {n_records} records."
         )
     table = result.targets
+    matrix, differences = _columns(data, targets, result)
     options: dict[str, Any] = {
         name: -np.inf if settings[name] == "-inf" else settings[name]
         for name in OPTIONS
@@ -87,11 +90,12 @@ def calibration_of_run(
     made = Calibration(
         result.design_weights,
         table["target"].to_numpy(),
-        _matrix(data, targets, result),
+        matrix,
         target_names=table["name"].tolist(),
         tolerances=table["tolerance"].to_numpy(),
         importances=table["importance"].where(table["tolerance"].isna(), 1.0).to_numpy(),
         scales=table["scale"].to_numpy(),
+        differences=differences,
         **options,
     )
     weights = made.calibrate(int(settings["max_iter"]), progress=progress)
@@ -104,13 +108,15 @@ def calibration_of_run(
     return made
 
 
-def _matrix(data: pd.DataFrame, targets: Any, result: CalibrationResult) -> Any:
-    """The estimate matrix, with a column for each target of the run."""
+def _columns(
+    data: pd.DataFrame, targets: Any, result: CalibrationResult
+) -> tuple[Any, tuple[Difference, ...]]:
+    """The estimate matrix, with a column for each target of the run, and which are differences."""
     if not (hasattr(targets, "columns") and "name" in targets.columns):
-        return targets
+        return targets, ()
     from microcalibrate.targets import build_targets
 
-    built = build_targets(data, targets, initial_weights=result.design_weights)
+    built = build_targets(data, targets, initial_weights=result.design_weights, differences=True)
     wanted = result.targets["name"].tolist()
     place = {name: column for column, name in enumerate(built.names)}
     missing = [name for name in wanted if name not in place]
@@ -120,4 +126,6 @@ def _matrix(data: pd.DataFrame, targets: Any, result: CalibrationResult) -> Any:
             f"the run is calibrated to {what}, and the table of targets says otherwise. Hand over "
             "the table that was calibrated to."
         )
-    return built.matrix[:, [place[name] for name in wanted]]
+    order = [place[name] for name in wanted]
+    differences = [one.moved_to(order.index(one.column)) for one in built.differences]
+    return built.matrix[:, order], tuple(differences)

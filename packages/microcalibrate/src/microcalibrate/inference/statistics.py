@@ -145,6 +145,40 @@ class Quantile:
 
 
 @dataclass(frozen=True, eq=False)
+class DifferenceOf:
+    """One statistic less another one, of the same records or of others.
+
+    Attributes:
+        first: What is taken from.
+        second: What is taken off.
+    """
+
+    first: Differentiable
+    second: Differentiable
+
+    @property
+    def mask(self) -> Mask:
+        """See `Statistic.mask`: records that count in either."""
+        return np.asarray(self.first.mask | self.second.mask)
+
+    def value(self, weights: Vector) -> float:
+        """See `Statistic.value`."""
+        return self.first.value(weights) - self.second.value(weights)
+
+    def values(self, weights: Matrix) -> Vector:
+        """See `Statistic.values`."""
+        return self.first.values(weights) - self.second.values(weights)
+
+    def influence(self, weights: Vector) -> Vector:
+        """See `Differentiable.influence`."""
+        return self.first.influence(weights) - self.second.influence(weights)
+
+    def within(self, mask: Mask) -> DifferenceOf:
+        """See `Statistic.within`."""
+        return DifferenceOf(self.first.within(mask), self.second.within(mask))
+
+
+@dataclass(frozen=True, eq=False)
 class OwnStatistic:
     """A statistic of the user's own, with its influence function.
 

@@ -2,6 +2,7 @@
 
 from microcalibrate.targets.building import ColumnBuilder, Targets, build_targets
 from microcalibrate.targets.describing import describe_targets
+from microcalibrate.targets.differences import Difference
 from microcalibrate.targets.levels import totals_by_level
 from microcalibrate.targets.margins import margins
 from microcalibrate.targets.rows import (
@@ -22,6 +23,7 @@ __all__ = [
     "OTHER_WORDS",
     "ColumnBuilder",
     "Declared",
+    "Difference",
     "Targets",
     "build_targets",
     "builder_of",

@@ -18,6 +18,7 @@ from microcalibrate.errors import (
     NoSupport,
 )
 from microcalibrate.expressions import evaluate
+from microcalibrate.targets.differences import Difference
 from microcalibrate.targets.rows import (
     Declared,
     declared,
@@ -44,6 +45,8 @@ class Targets:
         families: Group that each target belongs to, `""` for none.
         scales: What an error of 1 means, shape `(n_targets,)`, in the unit of the value. NaN is
             the default of a zero target: the design-weighted absolute total of its column.
+        differences: Targets that are differences of quotients. Their columns and values are those
+            at the design weights, and change with the weights.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,7 @@ class Targets:
     importances: Vector
     families: tuple[str, ...]
     scales: Vector
+    differences: tuple[Difference, ...] = ()
 
 
 def build_targets(
@@ -60,6 +64,7 @@ def build_targets(
     table: Table | Iterable[Mapping[str, Any]],
     *,
     initial_weights: npt.ArrayLike | None = None,
+    differences: bool = False,
 ) -> Targets:
     """Columns of the estimate matrix for the targets that a table declares.
 
@@ -77,6 +82,8 @@ def build_targets(
     | `share` | the share of records in `within` that are in `filter` | 1 or 0, less `value` |
     | `share` with a `variable` | the share of its total | the same times `variable` |
     | `quantile` | the `quantile` of `variable` in `filter` | 1 or 0, less `quantile` |
+    | `mean` or `ratio` with `minus` | that in `filter` less that in `minus` | see below |
+    | `share` with `minus` | that of `within` less that of `minus` | see below |
 
     A mean is a ratio of two totals. It equals `value` exactly if the total of `variable - value`
     is 0, which is linear in the weights; so its target total is 0, and its scale is the value
@@ -89,13 +96,21 @@ def build_targets(
     design-weighted number of records: an error of 0.01 means that 1% of the records are on the
     other side of `value`.
 
+    The difference of two quotients is not linear in the weights, and no fixed column gives it.
+    With `differences`, its column is the derivative at the design weights, its target what they
+    are short of, and its scale the value, or for a value of 0 the sum of both quotients' sizes.
+    `Calibration` makes it anew where the weights have gone, until they stand still.
+
     Args:
         data: One row per record, `n_records` rows: pandas or polars DataFrame.
         table: Targets: pandas or polars DataFrame, or a list of dictionaries. `tolerance` is a
             relative error (0 exact, blank soft), `importance` is 1 if blank, and a row whose
             `include` is false is left out. `agg`, `weight` and `group` are other words for
             `aggregate`, `importance` and `family`. Further columns are notes and not read.
-        initial_weights: Design weights, shape `(n_records,)`. Only the scales of means need them.
+        initial_weights: Design weights, shape `(n_records,)`. Scales of means and differences of
+            quotients need them.
+        differences: Whether whoever uses the columns does so for differences of quotients too, by
+            `Targets.differences`. Otherwise they are refused.
 
     Returns:
         The targets, in the order of the table.
@@ -125,11 +140,15 @@ def build_targets(
     if columns.n_records == 0:
         raise InvalidTargetTable("The data has no records, so no target can be met.")
     weights = _checked_weights(initial_weights, columns.n_records)
-    return build_rows(used, ColumnBuilder(columns), weights)
+    return build_rows(used, ColumnBuilder(columns), weights, differences=differences)
 
 
 def build_rows(
-    rows: Sequence[tuple[int, Mapping[str, Any]]], builder: ColumnBuilder, weights: Vector | None
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+    builder: ColumnBuilder,
+    weights: Vector | None,
+    *,
+    differences: bool = False,
 ) -> Targets:
     """Targets of numbered rows, whose `include` is not looked at.
 
@@ -137,6 +156,7 @@ def build_rows(
         rows: Number of each row, and its cells without blank ones.
         builder: Of columns of the estimate matrix.
         weights: Checked design weights, shape `(n_records,)`, for the scales of quotients.
+        differences: See `build_targets`.
 
     Raises:
         InvalidTargetTable: If a target cannot be built.
@@ -144,7 +164,17 @@ def build_rows(
     columns = builder.columns
     targets = [declared(number, cells, columns.names) for number, cells in rows]
     refuse_same_names(targets)
-    contributions = [builder.contributions(target) for target in targets]
+    found = {
+        place: builder.difference(target, place)
+        for place, target in enumerate(targets)
+        if differences and target.is_difference
+    }
+    start = np.ones(columns.n_records) if weights is None else weights
+    near = {place: one.near(start) for place, one in found.items()}
+    contributions = [
+        near[place][:2] if place in near else builder.contributions(target)
+        for place, target in enumerate(targets)
+    ]
     values = np.concatenate([values for _, values in contributions])
     positions: npt.NDArray[Any] = np.concatenate([records for records, _ in contributions])
     offsets: npt.NDArray[Any] = np.cumsum([0, *(len(records) for records, _ in contributions)])
@@ -154,12 +184,23 @@ def build_rows(
     matrix = sp.csc_array((values, positions, offsets), shape=shape).tocsr()
     return Targets(
         names=tuple(target.name for target in targets),
-        values=np.array([0.0 if target.is_relative else target.value for target in targets]),
+        values=np.array(
+            [
+                near[place][2] if place in near else 0.0 if target.is_relative else target.value
+                for place, target in enumerate(targets)
+            ]
+        ),
         matrix=matrix,
         tolerances=np.array([target.tolerance for target in targets]),
         importances=np.array([target.importance for target in targets]),
         families=tuple(target.family for target in targets),
-        scales=np.array([builder.scale(target, weights) for target in targets]),
+        scales=np.array(
+            [
+                found[place].scale(start) if place in found else builder.scale(target, weights)
+                for place, target in enumerate(targets)
+            ]
+        ),
+        differences=tuple(found.values()),
     )
 
 
@@ -212,6 +253,12 @@ class ColumnBuilder:
 
     def contributions(self, target: Declared) -> tuple[Index, Vector]:
         """Records that contribute to a target, and what each adds."""
+        if target.is_difference:
+            raise InvalidTargetTable(
+                f"{target.where}: the difference of two {target.aggregate}s is not linear in the "
+                "weights, and this needs targets that are. Calibrate to it with "
+                "Calibration.from_table or `microcalibrate calibrate`; here, leave `minus` out."
+            )
         if target.is_relative:
             found = self.quotient(target)
             records = found.records
@@ -229,6 +276,26 @@ class ColumnBuilder:
         if not len(contributing):
             raise NoSupport(f"{target.where}: {_nothing(target)}")
         return records[contributing], values[contributing]
+
+    def difference(self, target: Declared, column: int) -> Difference:
+        """A target that is a difference of quotients, and which one among the targets it is.
+
+        Raises:
+            NoSupport: If both quotients are the same, or one has no denominator.
+        """
+        parts = [self.quotient(one) for one in target.quotients]
+        totals = np.zeros((self.columns.n_records, 4))
+        for place, part in enumerate(parts):
+            totals[part.records, 2 * place] = part.numerator
+            totals[part.records, 2 * place + 1] = part.denominator
+            if not part.denominator.any():
+                raise NoSupport(
+                    f"{target.where}: {target.denominator or target.variable!r} is zero in every "
+                    "record that one of its two quotients counts. Mend it, or drop the target."
+                )
+        if np.array_equal(totals[:, :2], totals[:, 2:]):
+            raise NoSupport(f"{target.where}: {_nothing(target)}")
+        return Difference(column, target.name, target.value, sp.csc_array(totals))
 
     def quotient(self, target: Declared) -> Quotient:
         """The two totals that a relative target is the quotient of."""
@@ -290,7 +357,7 @@ class ColumnBuilder:
 
 def _nothing(target: Declared) -> str:
     """Why no record contributes to a target, and the way out."""
-    if target.is_relative:
+    if target.is_relative and target.minus is None:
         return (
             f"its {target.aggregate} is {target.level:g} in every record it selects, so that it "
             "holds for all weights. Drop the target."

@@ -62,7 +62,11 @@ def _what(target: Declared) -> str:
     """What a target is of, without what it shall be."""
     if target.aggregate == "share":
         what = "records" if target.variable is None else f"the total of {target.variable}"
-        return f"the share of {what}{_where(target.within)} that is where {_plain(target.filter)}"
+        first, second = (
+            f"the share of {what}{_where(condition)} that is where {_plain(target.filter)}"
+            for condition in (target.within, target.minus)
+        )
+        return first if target.minus is None else f"{first}, less {second},"
     if target.aggregate == "count":
         counted = None if target.variable is None else f"{target.variable} is not zero"
         first, second = (

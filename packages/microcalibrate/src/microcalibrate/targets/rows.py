@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -45,7 +45,7 @@ _BELONGS = {
     "denominator": (("ratio",), True),
     "quantile": (("quantile",), True),
     "within": (("share",), False),
-    "minus": (("sum", "count"), False),
+    "minus": (("sum", "count", "mean", "ratio", "share"), False),
 }
 _NEEDED = {
     "denominator": "a denominator: the column of the data that its variable is divided by",
@@ -71,7 +71,8 @@ class Declared:
         family: Group it belongs to, `""` for none.
         denominator: Column of the data that a ratio divides by.
         within: Which records a share is of, or None for all.
-        minus: Which records are taken off a sum or a count, or None for no difference.
+        minus: Which records are taken off a sum or a count, or those of a second mean, ratio or
+            share that is taken off; None for no difference.
         quantile: Share of the records up to the value of a quantile, in `(0, 1)`.
     """
 
@@ -93,6 +94,21 @@ class Declared:
     def is_relative(self) -> bool:
         """Whether it is a quotient of two totals, and not a total: means, ratios and so on."""
         return self.aggregate not in ("sum", "count")
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether it is one quotient less another, and so not linear in the weights."""
+        return self.is_relative and self.minus is not None
+
+    @property
+    def quotients(self) -> tuple[Declared, ...]:
+        """Itself, or where it is a difference of quotients both of them, each a target alone."""
+        if not self.is_difference:
+            return (self,)
+        first = replace(self, minus=None)
+        if self.aggregate == "share":
+            return first, replace(first, within=self.minus)
+        return first, replace(first, filter=self.minus)
 
     @property
     def level(self) -> float:
@@ -262,9 +278,10 @@ def declared(row: int, cells: Mapping[str, Any], column_names: Collection[str] |
         )
     for key, (kinds, is_needed) in _BELONGS.items():
         if key in cells and aggregate not in kinds:
+            listed = " or ".join([", ".join(map(repr, kinds[:-1])), repr(kinds[-1])][-len(kinds) :])
             raise InvalidTargetTable(
                 f"{place}: it gives {key} {cells[key]!r}, which belongs to the aggregate "
-                f"{' or '.join(map(repr, kinds))}, and its aggregate is {aggregate!r}. Leave "
+                f"{listed}, and its aggregate is {aggregate!r}. Leave "
                 f"{key} out, or mend the aggregate."
             )
         if is_needed and aggregate in kinds and key not in cells:

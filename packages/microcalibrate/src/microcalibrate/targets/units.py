@@ -29,6 +29,8 @@ def targets_of_units(
     unit_rows: Callable[[str], Index],
     table: Table | Iterable[Mapping[str, Any]],
     weights: Vector,
+    *,
+    differences: bool = False,
 ) -> Targets:
     """Declared targets, each of the table that its `entity` names, the unit's where that is blank.
 
@@ -40,6 +42,7 @@ def targets_of_units(
         unit_rows: Row of the unit that each row of an entity belongs to.
         table: The declared targets.
         weights: Weight of each unit, shape `(n_units,)`.
+        differences: See `build_targets`.
 
     Returns:
         The targets, in the order of the table; the matrix has a row per unit.
@@ -81,7 +84,7 @@ def targets_of_units(
     for entity, rows in by_entity.items():
         of_unit = unit_rows(entity)
         builder = builder_of(tables, unit, entity, of_unit)
-        built[entity] = build_rows(rows, builder, weights[of_unit])
+        built[entity] = build_rows(rows, builder, weights[of_unit], differences=differences)
     n_units = len(weights)
     parts: list[Any] = [
         sp.csr_array(_members(unit_rows(entity), n_units) @ found.matrix)
@@ -90,6 +93,15 @@ def targets_of_units(
     order = np.argsort([number for rows in by_entity.values() for number, _ in rows])
     matrix = sp.csr_array(sp.hstack(parts, format="csr")[:, order])
     matrix.sort_indices()
+
+    # Where each target of the entities, one after the other, has its place in the table.
+    place = np.argsort(order)
+    first_of = np.cumsum([0, *map(len, by_entity.values())])
+    moved = [
+        one.moved_to(int(place[first + one.column]), _members(unit_rows(entity), n_units))
+        for first, (entity, found) in zip(first_of, built.items(), strict=False)
+        for one in found.differences
+    ]
 
     def joined(what: str) -> Any:
         return np.concatenate([np.asarray(getattr(found, what)) for found in built.values()])[order]
@@ -102,6 +114,7 @@ def targets_of_units(
         importances=joined("importances"),
         families=tuple(map(str, joined("families"))),
         scales=joined("scales"),
+        differences=tuple(moved),
     )
 
 

@@ -1,0 +1,177 @@
+"""Targets that are not linear in the weights: made linear where the weights are, and solved again.
+
+A difference of two means is replaced by its derivative at the present weights, which is a target
+like any other. The weights that come out are not quite those that meet the difference; so it is
+made linear anew there, until nothing moves. Where it stands still, the difference has the value
+that the certificate speaks of, and the derivative of the distance is a combination of those of the
+targets: the condition of an optimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from microcalibrate.arrays import Vector, is_sparse
+from microcalibrate.engine.solving import Solution
+from microcalibrate.errors import InfeasibleTargets, InvalidOption, NotConverged
+from microcalibrate.problem import Problem
+
+if TYPE_CHECKING:
+    from microcalibrate.targets import Difference
+
+Rest = TypeVar("Rest")
+
+MOST_ROUNDS = 60
+# How far the difference may be from its linear form, in scales.
+SETTLED = 1e-9
+# Movement of weights, in units of the largest, below which they stand still.
+STILL = 1e-8
+# What is known of weights between bands is the root of the gap: below this, movement that does
+# not get less is that of the certificate.
+PRECISION = 1e-4
+
+
+def checked_differences(
+    differences: Sequence[Difference], problem: Problem
+) -> tuple[Difference, ...]:
+    """Differences of quotients that are targets of a problem.
+
+    Raises:
+        InvalidOption: If one is of other records, or of another target.
+    """
+    for one in differences:
+        if one.column >= problem.n_targets or problem.target_names[one.column] != one.name:
+            raise InvalidOption(
+                f'differences has "{one.name}" for target {one.column}, which is another one. Hand '
+                "over those of the targets that were built."
+            )
+        if one.totals.shape[0] != problem.n_records:
+            raise InvalidOption(
+                f'differences: "{one.name}" is about {one.totals.shape[0]} records, and there are '
+                f"{problem.n_records}."
+            )
+    return tuple(differences)
+
+
+def linearised(problem: Problem, differences: Sequence[Difference], weights: Vector) -> Problem:
+    """The problem with its differences as they are near given weights.
+
+    Args:
+        problem: The targets and records.
+        differences: Those of its targets that are differences of quotients.
+        weights: Shape `(n_records,)`.
+
+    Raises:
+        NotConverged: If a quotient has no denominator at these weights.
+    """
+    if not differences:
+        return problem
+    places = [one.column for one in differences]
+    columns = np.empty((problem.n_records, len(places)))
+    targets = problem.targets.copy()
+    for k, one in enumerate(differences):
+        if not np.isfinite(one.at(weights)):
+            raise NotConverged(
+                f'target "{one.name}" is a difference of two quotients, and the denominator of one '
+                "is zero at the weights: none of the records it counts has any. Set a least ratio "
+                "(min_weight_ratio), or drop the target."
+            )
+        columns[:, k], targets[one.column] = one.linearised(weights)
+    matrix = problem.estimate_matrix
+    if is_sparse(matrix):
+        kept = np.ones(problem.n_targets)
+        kept[places] = 0.0
+        place = sp.csr_array(
+            (np.ones(len(places)), (np.arange(len(places)), places)),
+            shape=(len(places), problem.n_targets),
+        )
+        matrix = sp.csr_array(matrix @ sp.diags_array(kept) + sp.csr_array(columns) @ place)
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+    else:
+        matrix = matrix.copy()
+        matrix[:, places] = columns
+    return replace(problem, estimate_matrix=matrix, targets=targets)
+
+
+def to_convergence(
+    problem: Problem,
+    differences: Sequence[Difference],
+    weights: Vector,
+    solve: Callable[[Problem, Vector | None], tuple[Solution, Vector, Rest]],
+) -> tuple[Problem, Solution, Vector, Rest]:
+    """Solve a problem, with its differences made linear anew until nothing moves.
+
+    Args:
+        problem: The targets and records.
+        differences: Those of its targets that are differences of quotients; without any, one
+            solve is all there is.
+        weights: Where they are first made linear, shape `(n_records,)`.
+        solve: From a problem, and prices to start from, to a solution, the weights of all
+            records, and what else comes with it.
+
+    Returns:
+        The problem of the last solve, and what that gave; the history is that of all.
+
+    Raises:
+        InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
+        NotConverged: If the weights go on moving.
+    """
+    if not differences:
+        return problem, *solve(problem, None)
+    solutions: list[Solution] = []
+    prices, before, moved, apart = None, np.inf, np.inf, np.inf
+    names = ", ".join(f'"{one.name}"' for one in differences[:3])
+    for _ in range(MOST_ROUNDS):
+        problem = linearised(problem, differences, weights)
+        try:
+            solution, found, rest = solve(problem, prices)
+        except InfeasibleTargets as error:
+            raise InfeasibleTargets(
+                f"{error} The difference {names} was made linear for it where the weights of round "
+                f"{len(solutions) + 1} were, and a value nearer to the present one may be met.",
+                relaxation=error.relaxation,
+                conflict=error.conflict,
+                result=error.result,
+            ) from error
+        solutions.append(solution)
+        apart = _apart(problem, differences, found)
+        before, moved = moved, float(np.abs(found - weights).max() / np.abs(found).max())
+        is_still = moved <= STILL or before < moved <= PRECISION
+        if not solution.status.is_certified or (apart <= SETTLED and is_still):
+            return problem, _joined(solutions), found, rest
+        weights, prices = found, solution.prices
+    raise NotConverged(
+        f"the difference {names} is not linear in the weights, and {MOST_ROUNDS} solves, each with "
+        f"its derivative at the weights before, did not settle: it is {apart:.1g} of its scale "
+        f"from where its derivative has it, and weights move by {moved:.1g} of the largest. Give "
+        "it a tolerance, narrow the bounds on the ratio, or ask for a value nearer to that of the "
+        "design weights.",
+        result=_joined(solutions),
+    )
+
+
+def _apart(problem: Problem, differences: Sequence[Difference], weights: Vector) -> float:
+    """How far differences are from their linear forms at most, in scales."""
+    with np.errstate(invalid="ignore"):
+        linear = problem.errors(weights)
+        off = [
+            abs((one.at(weights) - one.value) / problem.scales[one.column] - linear[one.column])
+            for one in differences
+        ]
+    return float(max(off)) if np.isfinite(off).all() else np.inf
+
+
+def _joined(solutions: Sequence[Solution]) -> Solution:
+    """The last solution, with the steps of all."""
+    steps = [step for one in solutions for step in one.history]
+    return replace(
+        solutions[-1],
+        history=tuple(replace(step, step=number) for number, step in enumerate(steps)),
+        step_errors=np.concatenate([one.step_errors for one in solutions]),
+    )
