@@ -278,6 +278,18 @@ def test_tolerances_of_a_stored_problem_are_read(problem_folder: Path) -> None:
     assert_array_equal(read_problem(problem_folder).tolerances, [0.0, np.nan])
 
 
+def test_importances_and_scales_of_a_stored_problem_are_read(problem_folder: Path) -> None:
+    plain = read_problem(problem_folder)
+    text = "name,target,importance,scale\na,1.5,,4\nb,2,3,\n"
+    (problem_folder / "targets.csv").write_text(text)
+    problem = read_problem(problem_folder)
+
+    assert_array_equal(plain.importances, [1.0, 1.0])
+    assert_array_equal(plain.scales, [np.nan, np.nan])
+    assert_array_equal(problem.importances, [1.0, 3.0])
+    assert_array_equal(problem.scales, [4.0, np.nan])
+
+
 @pytest.mark.parametrize(
     ("name", "text", "part"),
     [

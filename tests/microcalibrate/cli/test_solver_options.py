@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
@@ -188,6 +189,26 @@ def test_the_command_has_temperatures_only_where_the_best_trial_trains_gates() -
         assert ("--temperature 0.5 --device cpu" in done.stdout) == is_trained
         trained.add(is_trained)
     assert trained == {True, False}
+
+
+def test_importances_and_scales_of_a_folder_count(here: Path) -> None:
+    """In the same words as in a table of targets, for every command that solves."""
+    given = problem()
+    (here / "folder").mkdir()
+    sp.save_npz("folder/matrix.npz", given["estimate_matrix"])
+    np.savez("folder/weights.npz", weights=given["weights"])
+    stored = pd.DataFrame({"name": given["target_names"], "target": given["targets"]})
+    stored["importance"] = [1.0, 5.0, None, 1.0, 0.2]
+    stored["scale"] = [None, None, 300.0, None, None]
+    stored.to_csv("folder/targets.csv", index=False)
+    done = run("calibrate folder --out run --no-report --quiet")
+
+    assert done.exit_code == 0, done.output
+    options = {"importances": stored["importance"].fillna(1.0), "scales": stored["scale"]}
+    expected = Calibration(**given | options)
+    assert_allclose(CalibrationResult.load("run").weights, expected.calibrate(), rtol=1e-12)
+    plain = Calibration(**given).calibrate()
+    assert np.abs(expected.weights - plain).max() > 1
 
 
 def test_a_storage_knows_its_loss() -> None:

@@ -35,6 +35,8 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".feather")
 
+_OPTIONAL = {"tolerance": np.nan, "importance": 1.0, "scale": np.nan}  # what a blank stands for
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula
 
 
@@ -50,6 +52,8 @@ class StoredProblem:
         target_names: One name per target.
         families: Group of each target, `""` for none.
         tolerances: Allowed relative errors, shape `(n_targets,)`: 0 exact, NaN soft.
+        importances: Of each target, shape `(n_targets,)`.
+        scales: What an error of 1 means, shape `(n_targets,)`; NaN is the target's size.
     """
 
     weights: Vector
@@ -58,6 +62,8 @@ class StoredProblem:
     target_names: tuple[str, ...]
     families: tuple[str, ...]
     tolerances: Vector
+    importances: Vector
+    scales: Vector
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -91,14 +97,11 @@ def read_table(path: PathLike) -> pd.DataFrame:
         # Before 3.1 the default parser of pandas is off in the last place now and then.
         is_inexact = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
         exact: dict[str, Any] = {"float_precision": "round_trip"} if is_inexact else {}
-        table: pd.DataFrame = pd.read_csv(file, encoding="utf-8-sig", **exact)
-        return table
+        return pd.DataFrame(pd.read_csv(file, encoding="utf-8-sig", **exact))
 
 
 def read_matrix(path: PathLike) -> sp.csr_array:
     """Matrix in an NPZ file, saved by `scipy.sparse.save_npz` or as a dense array `matrix`.
-
-    Nothing in the file is ever executed: pickled objects are refused.
 
     Args:
         path: File that ends in .npz.
@@ -131,16 +134,15 @@ def read_matrix(path: PathLike) -> sp.csr_array:
                 "array 'matrix'. Save it with scipy.sparse.save_npz, or with "
                 "numpy.savez(path, matrix=...)."
             )
-        in_float64: sp.csr_array = matrix.astype(np.float64)
-        return in_float64
+        return sp.csr_array(matrix, dtype=np.float64)
 
 
 def read_problem(folder: PathLike) -> StoredProblem:
     """Calibration problem that lies in a folder.
 
     Args:
-        folder: Folder with `matrix.npz` (see `read_matrix`), `targets.csv` (columns `name` and
-            `target`, optional `family` and `tolerance`) and `weights.npz` (array `weights`).
+        folder: Folder with `matrix.npz` (see `read_matrix`), `weights.npz` (array `weights`) and
+            `targets.csv` (`name`, `target`; optional `family`, `tolerance`, `importance`, `scale`).
 
     Returns:
         The problem, with as many rows as weights and as many columns as targets.
@@ -150,9 +152,7 @@ def read_problem(folder: PathLike) -> StoredProblem:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise UnreadableFile(
-            f"{root} is no folder. Give one with matrix.npz, targets.csv and weights.npz in it."
-        )
+        raise UnreadableFile(f"{root} is no folder with matrix.npz, targets.csv and weights.npz.")
     matrix = read_matrix(root / "matrix.npz")
     table = read_table(root / "targets.csv")
     weights_file = existing_file(root / "weights.npz", (".npz",))
@@ -177,11 +177,11 @@ def read_problem(folder: PathLike) -> StoredProblem:
             "per target."
         )
     families = table["family"].fillna("") if "family" in table.columns else [""] * len(table)
-    if "tolerance" not in table.columns:
-        table["tolerance"] = np.nan
-    targets, tolerances = (
+    optional = {name: table.get(name, blank) for name, blank in _OPTIONAL.items()}
+    table = table.assign(**optional).fillna({"importance": 1.0})
+    targets, *others = (
         _numbers(table[name].to_numpy(), root / "targets.csv", name)
-        for name in ("target", "tolerance")
+        for name in ("target", *_OPTIONAL)
     )
     return StoredProblem(
         weights=weights,
@@ -189,7 +189,7 @@ def read_problem(folder: PathLike) -> StoredProblem:
         estimate_matrix=matrix,
         target_names=tuple(map(str, table["name"])),
         families=tuple(map(str, families)),
-        tolerances=tolerances,
+        **dict(zip(("tolerances", "importances", "scales"), others, strict=True)),
     )
 
 

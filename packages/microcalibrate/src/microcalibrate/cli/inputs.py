@@ -363,6 +363,8 @@ def _from_folder(source: Source, tolerance: float | None, untargeted: Sequence[s
         target_names=stored.target_names,
         families=[family or None for family in stored.families],
         tolerances=tolerances,
+        importances=stored.importances,
+        scales=stored.scales,
         untargeted=read_matrix(untargeted[0]) if untargeted else None,
     )
 
