@@ -178,10 +178,7 @@ class TargetChecks:
         from microcalibrate.io import read_json
 
         file = Path(folder) / "checks.json"
-        values = read_json(file)
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(f"{file} has format {found!r}, not {FORMAT!r}. Check again.")
+        values = read_values(file, FORMAT, "Check again.")
         try:
             lines, findings = [], []
             for target in values["targets"]:

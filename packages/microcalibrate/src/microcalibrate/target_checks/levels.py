@@ -31,6 +31,8 @@ class Level:
         Raises:
             InvalidTargetTable: If it cannot be built, or no record contributes.
         """
+        if target.is_difference:
+            return self._near_equal_weights(target)
         rows, values = self.builder.contributions(target)
         if self.unit_rows is None:
             return rows, values
@@ -59,8 +61,38 @@ class Level:
 
     def scale(self, target: Declared, design_weights: Vector) -> float:
         """What an error of 1 means; NaN is the default of a zero target."""
+        if target.is_difference and target.value == 0:
+            size = 0.0
+            for one in map(self.quotient, target.quotients):
+                d = design_weights[one.records]
+                denominator = float(d @ one.denominator)
+                size += abs(float(d @ one.numerator) / denominator) if denominator else 0.0
+            return size or float("nan")
+        if target.is_difference:
+            return abs(target.value)
         of_rows = design_weights if self.unit_rows is None else design_weights[self.unit_rows]
         return self.builder.scale(target, of_rows)
+
+    def _near_equal_weights(self, target: Declared) -> tuple[Index, Vector]:
+        """Of a difference of quotients, which is not linear: its derivative at equal weights."""
+        # Refuses what is no difference, or has no denominator.
+        self.builder.difference(target, 0)
+        records, values = [], []
+        for sign, one in zip((1.0, -1.0), target.quotients, strict=True):
+            found = self.quotient(one)
+            total = found.denominator.sum()
+            level = found.numerator.sum() / total
+            records.append(found.records)
+            values.append(sign * (found.numerator - level * found.denominator) / total)
+        joined, place = np.unique(np.concatenate(records), return_inverse=True)
+        sums = np.asarray(np.bincount(place, np.concatenate(values), len(joined)), np.float64)
+        contributing = np.flatnonzero(sums)
+        if not len(contributing):
+            raise NoSupport(
+                f"{target.where}: both of its quotients are the same in every record that they "
+                "count, so that it holds for all weights or none. Drop the target."
+            )
+        return joined[contributing], sums[contributing]
 
     def _summed(self, rows: Index, *values: Vector) -> tuple[Index, list[Vector]]:
         """The records that rows belong to, and the sums over their rows."""

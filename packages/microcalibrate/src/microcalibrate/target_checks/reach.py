@@ -94,15 +94,25 @@ def reach_of(rows: Sequence[Row], problem: Problem) -> Reach:
     found = difficulty_of(problem, problem.lower_ratio, problem.upper_ratio)
     initial = problem.estimates(problem.design_weights)
     lowest, highest = found.lowest.copy(), found.highest.copy()
+    reachable = ~found.is_unreachable
     for place, row in enumerate(rows):
         target, level = row.target, row.level
-        if target is not None and level is not None and target.is_relative:
-            initial[place], lowest[place], highest[place] = _of_quotient(target, level, problem)
+        if target is None or level is None or not target.is_relative:
+            continue
+        parts = [_of_quotient(one, level, problem) for one in target.quotients]
+        initial[place], lowest[place], highest[place] = parts[0]
+        if target.is_difference:
+            # Each at its own end: what both can come to together lies within.
+            (now, low, high), (other, other_low, other_high) = parts
+            initial[place], lowest[place] = now - other, low - other_high
+            highest[place] = high - other_low
+            granted = 0.0 if np.isnan(target.tolerance) else target.tolerance * abs(target.value)
+            reachable[place] = lowest[place] - granted <= target.value <= highest[place] + granted
     return Reach(
         initial=initial,
         lowest=lowest,
         highest=highest,
-        reachable=~found.is_unreachable,
+        reachable=reachable,
         support=found.support,
         effective_support=found.effective_support,
         largest_share=found.largest_share,

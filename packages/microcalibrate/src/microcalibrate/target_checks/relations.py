@@ -61,9 +61,9 @@ def _column_key(row: Row, design_weights: NDArray[np.float64]) -> tuple[Any, ...
     assert row.records is not None
     assert row.values is not None
     if row.target.is_relative:
-        found = row.level.quotient(row.target)
-        parts = (found.records, found.numerator, found.denominator)
-        return ("quotient", *(part.tobytes() for part in parts))
+        quotients = [row.level.quotient(one) for one in row.target.quotients]
+        parts = [(one.records, one.numerator, one.denominator) for one in quotients]
+        return ("quotient", *(part.tobytes() for each in parts for part in each))
     counts = design_weights[row.records] > 0
     return ("total", row.records[counts].tobytes(), row.values[counts].tobytes())
 
