@@ -21,6 +21,7 @@ from microcalibrate.inference import (
     Replication,
     SurveyDesign,
     count,
+    difference,
     estimate,
     mean,
     quantile,
@@ -28,6 +29,7 @@ from microcalibrate.inference import (
     replicate_weights,
     total,
 )
+from microcalibrate.inference.variance import variance_of_totals
 from microcalibrate.io import read_table
 
 from .surveys import columns_of, people
@@ -112,6 +114,45 @@ def test_replicates_and_errors_of_targets_are_those_of_the_library(here: Path) -
     assert (here / "parts" / "replication.json").exists()
 
 
+def test_residuals_make_the_standard_errors(here: Path) -> None:
+    line = f"{BASE} --total income --mean age --by sex --strata stratum --psu cluster"
+    assert run(f"{line} --residuals residuals.parquet").exit_code == 0
+    residuals, found = read_table(here / "residuals.parquet"), read_table(here / "found.csv")
+    bound = DESIGN.bind(read_table("people.csv"), len(residuals))
+    variance = variance_of_totals(residuals.to_numpy(), bound)
+
+    assert list(residuals)[:2] == ["total(income), sex=f", "total(income), sex=m"]
+    assert_allclose(np.sqrt(np.diag(variance)), found["standard_error"], rtol=1e-9)
+
+
+@pytest.mark.usefixtures("here")
+def test_one_group_less_another() -> None:
+    line = f"{BASE} --mean income --ratio tax/income --strata stratum --psu cluster"
+    done = run(f"""{line} --where "sex == 'm'" --minus "sex == 'f'" """)
+    assert done.exit_code == 0, done.output
+    both = [
+        (mean("income", where=f"sex == '{one}'"), ratio("tax", "income", where=f"sex == '{one}'"))
+        for one in "mf"
+    ]
+    asked = [difference(*pair) for pair in zip(*both, strict=True)]
+    made = library(distance="raking", max_weight_ratio=3.0)
+    expected = estimate(made, asked, read_table("people.csv"), design=DESIGN)
+
+    pd.testing.assert_frame_equal(read_table("found.csv"), expected.table, check_dtype=False)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_of_households_is_made_again() -> None:
+    line = "calibrate people.csv --weight weight --targets targets.csv --quiet --no-report"
+    assert run(f"{line} --cluster cluster --out run").exit_code == 0
+    assert run(f"{BASE} --total income --strata stratum --psu cluster").exit_code == 0
+    data = read_table("people.csv")
+    made = library(cluster="cluster")
+    expected = estimate(made, total("income"), data, design=DESIGN)
+
+    pd.testing.assert_frame_equal(read_table("found.csv"), expected.table, check_dtype=False)
+
+
 @pytest.mark.parametrize("method", ["jackknife", "brr", "fay --rho 0.3"])
 def test_every_kind_of_replicates_can_be_asked_for(here: Path, method: str) -> None:
     data = read_table("people.csv").assign(stratum=lambda d: d["cluster"] // 2)
@@ -161,6 +202,8 @@ def test_weights_alone_are_taken_as_given_and_that_is_said(here: Path) -> None:
         (f"{BASE} --total income --n-replicates 20", BAD_USAGE, "--n-replicates does nothing"),
         (f"{BASE} --total income --replicates jackknife --seed 1", BAD_USAGE, "--seed does"),
         (f"{BASE} --total income --replicates-out w.csv", BAD_USAGE, "--replicates-out does"),
+        (f"{BASE} --total tax --replicates jackknife --residuals r.csv", BAD_USAGE, "linearised"),
+        (f"{BASE} --quantile tax:0.5 --minus 'age > 50'", BAD_USAGE, "has no derivative"),
         (f"{BASE} --total incme", FAILURE, "Did you mean 'income'"),
         (f"{BASE} --total income --psu house", FAILURE, "no column of the data"),
         (f"{BASE} --total income --level 95", BAD_USAGE, "--level"),

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration
-from microcalibrate.errors import InvalidDesign, InvalidReplicates
+from microcalibrate.errors import InvalidDesign, InvalidEstimand, InvalidReplicates
 from microcalibrate.inference import (
     DesignVarianceWarning,
     Replication,
@@ -21,7 +21,9 @@ from microcalibrate.inference import (
     ratio,
     replicate_weights,
     total,
+    weighted_residuals,
 )
+from microcalibrate.inference.variance import variance_of_totals
 
 from .surveys import calibrated, columns_of, people
 
@@ -165,3 +167,16 @@ def test_units_that_tear_clusters_apart_are_refused() -> None:
         replicate_weights(
             made, Replication.jackknife(SurveyDesign(psu="person"), data), progress=False
         )
+
+
+def test_weighted_residuals_of_clusters_make_their_standard_errors() -> None:
+    data = persons()
+    made = calibrated(data, cluster=data["home"], tolerances=np.nan, closeness=0.05)
+    found = weighted_residuals(made, ASKED, data)
+    variance = variance_of_totals(found.to_numpy(), PSU.bind(data, len(data)))
+    expected = estimate(made, ASKED, data, design=PSU)
+
+    assert list(found) == list(expected.table["statistic"])
+    assert_allclose(variance, expected.covariance, rtol=1e-9)
+    with pytest.raises(InvalidEstimand, match="asked for twice"):
+        weighted_residuals(made, [count(), count()], data)

@@ -51,6 +51,10 @@ def estimate(
     where: Annotated[
         str | None, typer.Option(help='Only records that meet a condition: "age >= 65".')
     ] = None,
+    minus: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITION", help="Less the same of records that meet this one."),
+    ] = None,
     by: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Domains; again for combinations.")
     ] = None,
@@ -117,15 +121,28 @@ def estimate(
     replicates_out: Annotated[
         Path | None, typer.Option(help="Write the replicate weights as a wide table.")
     ] = None,
+    residuals: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each record's weight times linearised residual, a column per estimate."
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Estimate totals, means, ratios and quantiles of a run, with standard errors."""
     asked = _asked(total, mean, ratio, quantile, count, where)
+    if minus is not None and quantile:
+        raise typer.BadParameter("--minus: a quantile has no derivative, so no linearised error.")
     _check(replicates, replicate_type, n_replicates, rho, seed, on_failure, parts, replicates_out)
+    if residuals is not None and replicates is not None:
+        raise typer.BadParameter("--residuals are linearised: leave --replicates out.")
     from microcalibrate import inference
     from microcalibrate.io import read_table
     from microcalibrate.result import CalibrationResult
 
+    if minus is not None:
+        less = _asked(total, mean, ratio, quantile, count, minus)
+        asked = [inference.difference(*both) for both in zip(asked, less, strict=True)]
     table = read_table(data)
     declared = _declared(targets)
     if targets is None and (replicates or target_errors):
@@ -170,9 +187,14 @@ def estimate(
             level=level,
         )
     _write(found, made, out, replicates_out)
+    if residuals is not None:
+        from microcalibrate.io import write_table
+
+        made_of = inference.weighted_residuals(weights, asked, table, by=by or None)
+        write_table(made_of, residuals, guard_formulas=residuals.name.endswith((".csv", ".gz")))
     if not quiet:
         say(found.summary())
-        for path in (out, replicates_out):
+        for path in (out, replicates_out, residuals):
             if path is not None:
                 say(f"written to {path}")
     elif found.cautions:

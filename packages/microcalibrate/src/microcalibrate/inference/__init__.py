@@ -14,7 +14,7 @@ from microcalibrate.inference.estimands import (
     total,
 )
 from microcalibrate.inference.estimates import Estimates
-from microcalibrate.inference.estimating import estimate
+from microcalibrate.inference.estimating import estimate, weighted_residuals
 from microcalibrate.inference.recalibrating import replicate_weights
 from microcalibrate.inference.replicate_weights import ReplicateWeights
 from microcalibrate.inference.replication import Replication
@@ -36,4 +36,5 @@ __all__ = [
     "replicate_weights",
     "smooth",
     "total",
+    "weighted_residuals",
 ]

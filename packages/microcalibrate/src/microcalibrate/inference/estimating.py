@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from microcalibrate.inference.sampling_error import (
 )
 from microcalibrate.inference.sensitivity import Sensitivity
 from microcalibrate.inference.statistics import Differentiable, Quantile, Statistic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -96,9 +99,6 @@ def estimate(
         >>> found.table[["estimate", "standard_error"]].round(3).values.tolist()
         [[48.0, 14.422]]
     """
-    wanted = [what] if isinstance(what, Estimand) else list(what)
-    if not wanted:
-        raise InvalidEstimand("nothing is asked for: give total(…), mean(…) or the like.")
     if not 0 < level < 1:
         raise InvalidOption(f"level={level!r} must lie between 0 and 1, such as 0.95.")
     calibration = weights if isinstance(weights, Calibration) else None
@@ -109,18 +109,69 @@ def estimate(
     cautions = cautions_of(calibration, design, replicates)
     for caution in cautions:
         warnings.warn(caution, DesignVarianceWarning, stacklevel=2)
-    names, domains = _domains(by, data, len(final))
-    rows = [
-        _Row(one.name, values, bound.within(mask))
-        for one, bound in [(one, one.bind(data, len(final))) for one in wanted]
-        for values, mask in domains
-    ]
+    names, rows = _rows(what, by, data, len(final))
     return Estimates(
         *_tabulated(rows, names, final, errors, from_targets, level),
         level=level,
         method=_method(replicates, design),
         cautions=cautions,
     )
+
+
+def weighted_residuals(
+    weights: Calibration | Any,
+    what: Estimand | Sequence[Estimand],
+    data: Any = None,
+    *,
+    by: str | Sequence[str] | None = None,
+    residuals: str | None = None,
+) -> pd.DataFrame:
+    """What each record adds to the linearised error of each statistic: its weight times residual.
+
+    The variance of their total under the design, as of any total of a survey, is that of the
+    estimate. So other software can go on from them, with weights of 1, and designs that a
+    `SurveyDesign` cannot say.
+
+    Args:
+        weights: See `estimate`.
+        what: See `estimate`. For a quantile the residuals are those of the share below it.
+        data: See `estimate`.
+        by: See `estimate`.
+        residuals: See `estimate`.
+
+    Returns:
+        A row per record in the order of the data, and a column per statistic and domain, called
+        `mean(income)` or `mean(income), sex=f`.
+
+    Raises:
+        InvalidOption: If options contradict each other.
+        InvalidEstimand: If a column is missing, or has gaps where it counts.
+
+    Examples:
+        >>> from microcalibrate import mean
+        >>> cal = Calibration(np.ones(3), [6.0], np.ones((3, 1)), tolerances=0)
+        >>> _ = cal.calibrate()
+        >>> found = weighted_residuals(cal, mean(np.array([1.0, 2.0, 6.0]), name="mean"))
+        >>> found["mean"].round(3).tolist()
+        [-0.667, -0.333, 1.0]
+    """
+    import pandas as pd
+
+    members = Members.of(weights) if isinstance(weights, Calibration) else None
+    final = members.weights if members else checked_weights(weights)
+    design = SurveyDesign(psu=members.cluster if members else None)
+    errors = _sampling_error(members, final, data, design, None, residuals)
+    assert isinstance(errors, LinearisedError)
+    names, rows = _rows(what, by, data, len(final))
+    smooth = [_differentiable(row, row.statistic.value(final)) for row in rows]
+    labels = [
+        ", ".join([row.name, *(f"{k}={v}" for k, v in zip(names, row.domain, strict=True))])
+        for row in rows
+    ]
+    if len(set(labels)) < len(labels):
+        twice = next(one for one in labels if labels.count(one) > 1)
+        raise InvalidEstimand(f"{twice!r} is asked for twice: give one of them another name=.")
+    return pd.DataFrame(errors.contributions(smooth), columns=labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +181,28 @@ class _Row:
     name: str
     domain: tuple[Any, ...]
     statistic: Statistic | Differentiable
+
+
+def _rows(
+    what: Estimand | Sequence[Estimand], by: str | Sequence[str] | None, data: Any, n_records: int
+) -> tuple[list[str], list[_Row]]:
+    """Columns of the domains, and each statistic in each of them."""
+    wanted = [what] if isinstance(what, Estimand) else list(what)
+    if not wanted:
+        raise InvalidEstimand("nothing is asked for: give total(…), mean(…) or the like.")
+    names, domains = _domains(by, data, n_records)
+    return names, [
+        _Row(one.name, values, bound.within(mask))
+        for one, bound in [(one, one.bind(data, n_records)) for one in wanted]
+        for values, mask in domains
+    ]
+
+
+def _differentiable(row: _Row, value: float) -> Differentiable:
+    """What has a derivative: the statistic itself, or for a quantile the share below it."""
+    if isinstance(row.statistic, Quantile):
+        return row.statistic.share_below(value)
+    return row.statistic  # type: ignore[return-value]  # any other statistic is differentiable
 
 
 def _sampling_error(
@@ -230,11 +303,7 @@ def _tabulated(
     import pandas as pd
 
     values = np.array([row.statistic.value(weights) for row in rows])
-    # What has a derivative: the statistic itself, or for a quantile the share below it.
-    smooth: list[Differentiable] = [
-        row.statistic.share_below(value) if isinstance(row.statistic, Quantile) else row.statistic  # type: ignore[misc]  # any other statistic is differentiable
-        for row, value in zip(rows, values, strict=True)
-    ]
+    smooth = [_differentiable(row, value) for row, value in zip(rows, values, strict=True)]
     sampling = errors.covariance(smooth)
     targets = np.zeros_like(sampling) if from_targets is None else from_targets.covariance(smooth)
     covariance = sampling + targets

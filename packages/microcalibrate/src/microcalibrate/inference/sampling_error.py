@@ -47,15 +47,17 @@ class LinearisedError:
     sensitivity: Sensitivity | None
     members: Members | None = None
 
-    def covariance(self, statistics: Sequence[Differentiable]) -> Matrix:
-        """See `SamplingError.covariance`."""
+    def contributions(self, statistics: Sequence[Differentiable]) -> Matrix:
+        """Weight times residual of each record, shape `(n_records, n_statistics)`."""
         influence = influences(statistics, self.weights)
         if self.sensitivity is None or self.members is None:
-            contributions = self.weights[:, None] * influence
-        else:
-            solved = self.sensitivity.contributions(self.members.gathered(influence))
-            contributions = self.members.contributions(solved, influence)
-        return variance_of_totals(contributions, self.design)
+            return np.asarray(self.weights[:, None] * influence)
+        solved = self.sensitivity.contributions(self.members.gathered(influence))
+        return self.members.contributions(solved, influence)
+
+    def covariance(self, statistics: Sequence[Differentiable]) -> Matrix:
+        """See `SamplingError.covariance`."""
+        return variance_of_totals(self.contributions(statistics), self.design)
 
     def degrees_of_freedom(self, weights: Vector) -> int:
         """See `SamplingError.degrees_of_freedom`."""
