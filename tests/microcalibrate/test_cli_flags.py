@@ -55,6 +55,7 @@ def test_every_argument_of_the_library_with_an_option_is_known(function: object)
         "importances",
         "scales",
         "record_ids",
+        "differences",
         "progress",
         "options",
     }
