@@ -244,8 +244,7 @@ def test_households_within_states() -> None:
     ("options", "complaint"),
     [
         ({"partition": ["a", "b"] * 30}, "about records of 'a' and of 'b'"),
-        ({"cluster": np.arange(60), "target_records": 5}, "cluster cannot be honoured"),
-        ({"partition": np.zeros(60), "l0_lambda": 0.1}, "partition cannot be honoured"),
+        ({"cluster": np.arange(60) // 2, "target_records": 40}, "from 1 to 30, the clusters"),
         ({"cluster": np.arange(60) // 2, "partition": np.arange(60) % 2}, "another part"),
         ({"cluster": np.zeros(60), "min_weight_ratio": [1.2] + [0.0] * 59,
           "max_weight_ratio": [3.0] + [1.1] * 59}, "no ratio in common"),

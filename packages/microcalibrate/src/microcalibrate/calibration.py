@@ -49,7 +49,8 @@ class Calibration:
             sparse matrix. Never densified.
         l0_lambda: Price of records: of the share of records kept, in units of the mean squared
             relative error. 0 keeps all; 1e-3 to 1 keep roughly 40% to 4%.
-        target_records: Exact number of records to keep, instead of a price.
+        target_records: Exact number of records (with `cluster`, of clusters) to keep, instead of a
+            price.
         target_names: Names of the targets, where the matrix has no column names.
         tolerances: Fractions of the target that it may be missed by: one number, a sequence, or a
             mapping by name. 0 is exact; missing or NaN is soft: met as well as can be.
@@ -64,7 +65,7 @@ class Calibration:
         heteroscedasticity: Factors `q`, one per record: weights of large ones move more freely.
             R's `variance` and `sigma2` are the inverse of it.
         cluster: A label per record, such as that of its household: records of a cluster get one
-            ratio, so that equal design weights stay equal.
+            ratio, so that equal design weights stay equal, and are kept or dropped together.
         partition: A label per record, such as its state, where each target is about the records
             of one label only: the parts are solved side by side, to the same answer.
         distance: "chi2" (linear), "raking", "logit" (with the bounds on the ratio as limits that

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from microcalibrate.arrays import is_sparse
+from microcalibrate.arrays import Vector, is_sparse
 from microcalibrate.errors import InvalidOption, InvalidProblem
 from microcalibrate.problem import Problem
 
@@ -71,14 +71,33 @@ def clustered(problem: Problem, index: Index) -> Problem:
     """
     d, n_clusters = problem.design_weights, int(index.max()) + 1
     total = np.asarray(np.bincount(index, d, n_clusters), dtype=np.float64)
-    share = np.divide(d, total[index], out=np.zeros_like(d), where=total[index] > 0)
-    members = sp.csr_array((share, (index, np.arange(len(d)))), shape=(n_clusters, len(d)))
-    rows = members @ problem.estimate_matrix
     spread = np.bincount(index, d / problem.heteroscedasticity, n_clusters)
     counts = d > 0
-    lower, upper = np.full(n_clusters, -np.inf), np.full(n_clusters, np.inf)
-    np.maximum.at(lower, index[counts], problem.lower_ratio[counts])
-    np.minimum.at(upper, index[counts], problem.upper_ratio[counts])
+    # What bounds a member's weight bounds that of its cluster, by its share in it.
+    times = np.divide(total[index], d, out=np.ones_like(d), where=counts)
+
+    def narrowest(bounds: Vector, narrower: np.ufunc, none: float) -> Vector:
+        found = np.full(n_clusters, none)
+        narrower.at(found, index[counts], bounds[counts])
+        return found
+
+    held = problem.frozen
+    solved = replace(
+        problem,
+        design_weights=total,
+        estimate_matrix=mean_rows(problem.estimate_matrix, d, index),
+        min_ratio=narrowest(np.where(held, 1.0, problem.min_ratio), np.maximum, -np.inf),
+        max_ratio=narrowest(np.where(held, 1.0, problem.max_ratio), np.minimum, np.inf),
+        min_weight=narrowest(
+            np.where(held, -np.inf, problem.min_weight * times), np.maximum, -np.inf
+        ),
+        max_weight=narrowest(
+            np.where(held, np.inf, problem.max_weight * times), np.minimum, np.inf
+        ),
+        frozen=np.zeros(n_clusters, dtype=np.bool_),
+        heteroscedasticity=np.where(total > 0, total / np.where(spread > 0, spread, 1.0), 1.0),
+    )
+    lower, upper = solved.lower_ratio, solved.upper_ratio
     if np.any(lower > upper):
         first = int(np.flatnonzero(lower > upper)[0])
         who = np.flatnonzero((index == first) & counts)[:2]
@@ -86,17 +105,27 @@ def clustered(problem: Problem, index: Index) -> Problem:
             f"records {' and '.join(map(str, who))} are of one cluster, and their bounds have no "
             f"ratio in common: at least {lower[first]:g}, at most {upper[first]:g}."
         )
-    return replace(
-        problem,
-        design_weights=total,
-        estimate_matrix=_canonical(rows) if is_sparse(rows) else np.asarray(rows),
-        min_ratio=lower,
-        max_ratio=upper,
-        min_weight=np.full(n_clusters, -np.inf),
-        max_weight=np.full(n_clusters, np.inf),
-        frozen=np.zeros(n_clusters, dtype=np.bool_),
-        heteroscedasticity=np.where(total > 0, total / np.where(spread > 0, spread, 1.0), 1.0),
-    )
+    return solved
+
+
+def mean_rows(rows: Any, design_weights: Vector, index: Index) -> Any:
+    """Row of each cluster: the mean of its members' rows, by their design weights.
+
+    Args:
+        rows: One per record, array or SciPy sparse matrix.
+        design_weights: Shape `(n_records,)`.
+        index: Position of each record's cluster, shape `(n_records,)`.
+
+    Examples:
+        >>> mean_rows(np.array([[1.0], [3.0]]), np.array([1.0, 3.0]), np.array([0, 0]))
+        array([[2.5]])
+    """
+    d, n_clusters = design_weights, int(index.max()) + 1
+    total = np.bincount(index, d, n_clusters)
+    share = np.divide(d, total[index], out=np.zeros_like(d), where=total[index] > 0)
+    members = sp.csr_array((share, (index, np.arange(len(d)))), shape=(n_clusters, len(d)))
+    means = members @ rows
+    return _canonical(means) if is_sparse(means) else np.asarray(means)
 
 
 def _canonical(rows: Any) -> sp.csr_array:

@@ -133,17 +133,20 @@ def run(
     if settings.budget is None or solution.status is Status.CANCELLED:
         return problem, dense
     drawn_at = time.perf_counter()
+    if there.cluster is not None:
+        weights = solved.weights_of(solution.ratio)
     try:
-        draw = draw_records(problem, settings, settings.budget, weights, bar)
+        draw = draw_records(solved, settings, settings.budget, weights, bar)
     except KeyboardInterrupt:
         return problem, dense.cancelled()
     seconds = {"draw": time.perf_counter() - drawn_at}
-    return _refitted(problem, settings, differences, dense, draw, seconds, max_iter, bar)
+    return _refitted(problem, settings, there, differences, dense, draw, seconds, max_iter, bar)
 
 
 def _refitted(
     problem: Problem,
     settings: Settings,
+    structure: Structure,
     differences: Sequence[Difference],
     dense: Run,
     draw: Draw,
@@ -153,15 +156,19 @@ def _refitted(
 ) -> tuple[Problem, Run]:
     """The survivors of a draw, calibrated from where it starts them."""
     begun = time.perf_counter()
-    bar.records = len(draw.record_index)
+    kept = np.zeros(structure.problem.n_records, dtype=np.bool_)
+    kept[draw.record_index] = True
+    bar.records = int((structure.of_records(kept) & (problem.design_weights > 0)).sum())
 
-    def solve(near: Problem, _: Vector | None) -> tuple[Solution, Vector, None]:
-        return *refit_records(near, settings, draw, max_iter, bar), None
+    def solve(near: Problem, _: Vector | None) -> tuple[Solution, Vector, Structure]:
+        there = Structure.checked(near, settings, **structure.labels) if differences else structure
+        solution, weights = refit_records(there.problem, settings, draw, max_iter, bar)
+        return solution, there.weights_of_records(near, weights), there
 
-    problem, solution, weights, _ = to_convergence(problem, differences, dense.weights, solve)
+    problem, solution, weights, there = to_convergence(problem, differences, dense.weights, solve)
     optimum = dataclasses.replace(
         dense.optimum,
-        problem=survivors_of(problem, draw),
+        problem=survivors_of(there.problem, draw),
         closeness=settings.refit_closeness,
         solution=solution,
         record_index=draw.record_index,
@@ -172,7 +179,7 @@ def _refitted(
         dense,
         weights=weights,
         optimum=optimum,
-        probabilities=draw.probabilities,
+        probabilities=structure.of_records(draw.probabilities),
         history=[*dense.history, *history_rows(solution, bar.records)],
         trails=[*dense.trails, trail],
         seconds={**dense.seconds, **seconds, "refit": time.perf_counter() - begun},

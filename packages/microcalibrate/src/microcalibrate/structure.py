@@ -62,20 +62,15 @@ class Structure:
             InvalidProblem: If there is not one label per record.
             InvalidOption: If labels cannot be honoured with the targets, or with other options.
         """
-        given = [name for name, labels in (("cluster", cluster), ("partition", partition))
-                 if labels is not None]  # fmt: skip
-        if given and settings.budget is not None:
-            raise InvalidOption(
-                f"{given[0]} cannot be honoured where records are chosen, which stand for others "
-                "of any kind. Leave it out, or calibrate all records."
-            )
         n_records, index, solved = problem.n_records, None, problem
         labels = {"cluster": cluster, "partition": partition}
         if cluster is not None:
             index, _ = cluster_index(cluster, n_records)
             solved = clustered(problem, index)
-            free = (solved.design_weights > 0) & (solved.min_ratio < solved.max_ratio)
-            settings.distance.between(solved.min_ratio[free], solved.max_ratio[free])
+            lower, upper = solved.lower_ratio, solved.upper_ratio
+            free = (solved.design_weights > 0) & (lower < upper)
+            settings.distance.between(lower[free], upper[free])
+            _check_count(solved, settings)
         if partition is None:
             return cls(solved, index, (), labels)
         place, names = cluster_index(partition, n_records, "partition")
@@ -144,9 +139,35 @@ class Structure:
             )
         return solution, parts
 
-    def of_records(self, ratio: Vector) -> Vector:
-        """The ratio of each record, from those that were solved for, shape `(n_records,)`."""
-        return ratio if self.cluster is None else ratio[self.cluster]
+    def weights_of_records(self, problem: Problem, weights: Vector) -> Vector:
+        """Weights of all records, from those of what was solved: each gets its cluster's ratio.
+
+        Args:
+            problem: The problem of the records.
+            weights: Of the records, or of the clusters.
+        """
+        if self.cluster is None:
+            return weights
+        total = self.problem.design_weights
+        ratio = np.divide(weights, total, out=np.zeros_like(total), where=total > 0)
+        shared_out = problem.design_weights * ratio[self.cluster]
+        # A cluster within its bounds has all members within theirs, but for rounding.
+        bounded = np.clip(shared_out, problem.min_weight, problem.max_weight)
+        return np.where(shared_out > 0, bounded, shared_out)
+
+    def of_records(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What belongs to each record, such as its ratio, from what belongs to what was solved."""
+        return values if self.cluster is None else values[self.cluster]
+
+
+def _check_count(clusters: Problem, settings: Settings) -> None:
+    """Refuse to keep more clusters than there are; of records, the settings know."""
+    budget, available = settings.budget, int((clusters.design_weights > 0).sum())
+    if budget is not None and budget.records is not None and budget.records > available:
+        raise InvalidOption(
+            f"target_records={budget.records} counts clusters where there are any, and must be a "
+            f"whole number from 1 to {available}, the clusters with positive design weight."
+        )
 
 
 def columns_for(data: Any, options: Mapping[str, Any]) -> dict[str, Any]:

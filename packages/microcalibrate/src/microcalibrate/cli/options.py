@@ -64,7 +64,10 @@ L0Lambda: TypeAlias = Annotated[
     float | None, typer.Option(help="Price of records: higher keeps fewer, 0 keeps all.")
 ]
 Records: TypeAlias = Annotated[
-    int | None, typer.Option(help="Exact number of records to keep, instead of a price.")
+    int | None,
+    typer.Option(
+        help="Exact number of records (with --cluster, of clusters) to keep, instead of a price."
+    ),
 ]
 # Those that a search may take several values of say so, after the same words.
 _AGAIN = "Repeat it to search among several."

@@ -48,6 +48,11 @@ class Members:
         """Those of a calibration after `calibrate()`."""
         optimum, problem = calibration.optimum, calibration.problem
         cluster = calibration.cluster_index
+        if cluster is not None and optimum.selection is not None:
+            raise InvalidDesign(
+                "standard errors of clusters that were chosen are not known. Calibrate a table with "
+                "one row per cluster, or all clusters."
+            )
         weights = (
             optimum.weights
             if cluster is None
