@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import version
@@ -15,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from microcalibrate.errors import UnreadableFile
 from microcalibrate.record_options import RecordOptions, read_record_options, write_record_options
 
 if TYPE_CHECKING:
@@ -231,20 +228,19 @@ class CalibrationResult:
         Raises:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
-        from microcalibrate.io import read_json, read_table
+        from microcalibrate.io import read_table
         from microcalibrate.logs.runs import STEPS_NAME, read_run_history
+        from microcalibrate.saved_values import complete, read_values
 
         folder = Path(folder)
-        values = read_json(folder / "result.json")
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'result.json'} has format {found!r}, not {FORMAT!r}. "
-                "Open it with the version that wrote it, or run the calibration again."
-            )
+        values = read_values(
+            folder / "result.json",
+            FORMAT,
+            "Open it with the version that wrote it, or run the calibration again.",
+        )
         table = read_table(folder / "weights.parquet")
         kept = read_table(folder / "inclusion_probabilities.parquet")
-        with _complete(folder):
+        with complete(folder, "Run the calibration again."):
             if len(table) != len(kept):
                 raise KeyError(f"{len(table) - len(kept)} inclusion probabilities")
             targets = read_table(folder / "targets.parquet")[list(TARGET_COLUMNS)]
@@ -326,17 +322,6 @@ class CalibrationResult:
         from microcalibrate.reports.calibration import write_report
 
         return write_report(self, Path(path))
-
-
-@contextmanager
-def _complete(folder: Path) -> Iterator[None]:
-    """Turn whatever a saved run lacks into one error that says what to do."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableFile(
-            f"{folder} is not complete: {str(error).strip(chr(34))}. Run the calibration again."
-        ) from error
 
 
 def installed_versions() -> dict[str, str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.atomic import run_folder
-from microcalibrate.errors import UnreadableFile
 from microcalibrate.figures.plotting import amount
-from microcalibrate.io import read_json, read_table, write_json, write_table
+from microcalibrate.io import read_table, write_json, write_table
+from microcalibrate.saved_values import complete, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,25 +236,20 @@ class Diagnosis:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
         folder = Path(folder)
-        values = read_json(folder / "summary.json")
-        format_found = values.get("format") if isinstance(values, dict) else None
-        if format_found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'summary.json'} has format {format_found!r}, not {FORMAT!r}. Open it "
-                "with the version that wrote it, or run the diagnosis again."
-            )
+        file = folder / "summary.json"
+        values = read_values(
+            file,
+            FORMAT,
+            "Open it with the version that wrote it, or run the diagnosis again.",
+        )
         tables = {name: read_table(folder / f"{name}.parquet") for name in TABLES}
-        try:
+        with complete(file, "Run the diagnosis again."):
             return cls(
                 **tables,
                 summary_figures=values["figures"],
                 settings=values["settings"],
                 versions=values["versions"],
             )
-        except KeyError as error:
-            raise UnreadableFile(
-                f"{folder / 'summary.json'} lacks {error}. Run the diagnosis again."
-            ) from error
 
     def report(self, path: str | Path) -> Path:
         """Write a page with the records that carry too much, and the figures that it rests on.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microcalibrate.errors import UnreadableFile
 from microcalibrate.evaluation.tables import RandomComparison
 
 if TYPE_CHECKING:
@@ -194,18 +192,17 @@ class RobustnessResult(Mapping[str, float]):
         Raises:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
-        from microcalibrate.io import read_json, read_table
+        from microcalibrate.io import read_table
+        from microcalibrate.saved_values import complete, read_values
 
         folder = Path(folder)
-        values = read_json(folder / "robustness.json")
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'robustness.json'} has format {found!r}, not {FORMAT!r}. "
-                "Open it with the version that wrote it, or run the evaluation again."
-            )
+        values = read_values(
+            folder / "robustness.json",
+            FORMAT,
+            "Open it with the version that wrote it, or run the evaluation again.",
+        )
         tables = {name: read_table(folder / f"{name}.parquet") for name in TABLES}
-        with _complete(folder):
+        with complete(folder, "Run the evaluation again."):
             figures = {str(name): float(value) for name, value in values["figures"].items()}
             for name in ALWAYS_KNOWN:
                 figures[name]
@@ -292,14 +289,3 @@ def _comparison(saved: dict[str, Any] | None) -> RandomComparison | None:
     known = {field.name: saved[field.name] for field in fields(RandomComparison)}
     numbers: dict[str, Any] = {n: math.nan if v is None else v for n, v in known.items()}
     return RandomComparison(**numbers)
-
-
-@contextmanager
-def _complete(folder: Path) -> Iterator[None]:
-    """Turn whatever a saved evaluation lacks into one error that says what to do."""
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableFile(
-            f"{folder} is not complete: {str(error).strip(chr(34))}. Run the evaluation again."
-        ) from error

@@ -174,22 +174,12 @@ class TuningResult:
 
     @classmethod
     def _from_folder(cls, folder: Path) -> TuningResult:
-        from microcalibrate.io import read_json
+        from microcalibrate.saved_values import complete, read_values
 
-        values = read_json(folder / "tuning.json")
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'tuning.json'} has format {found!r}, not {FORMAT!r}. Open it with the "
-                "version that wrote it."
-            )
-        try:
+        file = folder / "tuning.json"
+        values = read_values(file, FORMAT, "Open it with the version that wrote it.")
+        with complete(file, "Save the study again."):
             return cls.from_study(study_from_plain(values["study"]), values["status"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreadableFile(
-                f"{folder / 'tuning.json'} is not complete: {str(error).strip(chr(34))}. Save the "
-                "study again."
-            ) from error
 
     @property
     def best_lambda(self) -> float:

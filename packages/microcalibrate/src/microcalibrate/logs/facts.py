@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from microcalibrate.errors import TruncatedFile, UnreadableFile
-from microcalibrate.io import read_json
+from microcalibrate.errors import TruncatedFile
 from microcalibrate.logs.columns import FORMAT, META_SUFFIX
+from microcalibrate.saved_values import read_values
 
 
 def facts_file(log: Path) -> Path:
@@ -25,14 +25,12 @@ def read_facts(log: Path) -> Mapping[str, Any]:
     beside = facts_file(log)
     if not beside.is_file():
         return {}
-    facts = read_json(beside)
-    found = facts.get("format") if isinstance(facts, dict) else None
-    if found != FORMAT:
-        raise UnreadableFile(
-            f"{beside} has format {found!r}, not {FORMAT!r}. Open the log with the version that "
-            "wrote it, or remove this file to read the log without it."
-        )
-    return dict(facts)
+    return read_values(
+        beside,
+        FORMAT,
+        "Open the log with the version that wrote it, or remove this file to read the log without "
+        "it.",
+    )
 
 
 def check_rows(log: Path, facts: Mapping[str, Any], n_rows: int) -> None:

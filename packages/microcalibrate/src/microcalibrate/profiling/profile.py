@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microcalibrate.errors import UnreadableFile
 from microcalibrate.profiling.counting import Counter, Level
 from microcalibrate.profiling.roles import role_of
 
@@ -115,16 +114,11 @@ class DataProfile:
         Raises:
             UnreadableFile: If it is missing or damaged, or of another version.
         """
-        from microcalibrate.io import read_json
+        from microcalibrate.saved_values import complete, read_values
 
         file = Path(folder) / "profile.json"
-        values = read_json(file)
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{file} has format {found!r}, not {FORMAT!r}. Import the data again."
-            )
-        try:
+        values = read_values(file, FORMAT, "Import the data again.")
+        with complete(file, "Import the data again."):
             columns = tuple(
                 ColumnProfile(
                     **{
@@ -141,10 +135,6 @@ class DataProfile:
                 problems=tuple(values["problems"]),
                 **{key: values[key] for key in ("name", "n_rows", "bytes", "memory_bytes")},
             )
-        except (KeyError, TypeError) as error:
-            raise UnreadableFile(
-                f"{file} is not complete: {error}. Import the data again."
-            ) from error
 
 
 def profile_of(

@@ -17,6 +17,7 @@ from microcalibrate.regularise.footing import Footing
 from microcalibrate.regularise.provenance import PROVENANCE, restore
 from microcalibrate.regularise.schema import Schema
 from microcalibrate.regularise.survey import SCHEMA_FILE, Survey
+from microcalibrate.saved_values import read_values
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -170,9 +171,10 @@ class RegulariseResult:
         first, last = self.before.summary_figures, self.after.summary_figures
         kept = int(self.rounds["accepted"].sum()) if len(self.rounds) else 0
         before, after = self.n_flagged
+        n_rounds = "1 round" if len(self.rounds) == 1 else f"{len(self.rounds)} rounds"
         lines = [
             self.verdict,
-            f"{len(self.rounds)} rounds, {kept} kept; they ended because {STOPPED[self.stopped]}.",
+            f"{n_rounds}, {kept} kept; the rounds ended because {STOPPED[self.stopped]}.",
             f"Flagged: {before:,} before, {after:,} after. Largest share by record "
             f"{first['largest_share']:.1%} to {last['largest_share']:.1%}, by origin "
             f"{first['largest_lineage_share']:.1%} to {last['largest_lineage_share']:.1%}.",
@@ -300,13 +302,11 @@ class RegulariseResult:
             InvalidSurvey: If the schema has functions and none is given.
         """
         folder = Path(folder)
-        values = read_json(folder / MAIN_FILE)
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / MAIN_FILE} has format {found!r}, not {FORMAT!r}. Open it with the "
-                "version that wrote it, or run it again."
-            )
+        values = read_values(
+            folder / MAIN_FILE,
+            FORMAT,
+            "Open it with the version that wrote it, or run it again.",
+        )
         if values.get("schema_has_functions") and schema is None:
             raise InvalidSurvey(
                 f"{folder} has columns that are calculated by Python functions, which no file "

@@ -11,13 +11,14 @@ import numpy as np
 
 from microcalibrate.arrays import Vector
 from microcalibrate.atomic import PathLike, run_folder
-from microcalibrate.errors import InvalidOption, ModelMismatch, UnreadableFile
+from microcalibrate.errors import InvalidOption, ModelMismatch
 from microcalibrate.io import read_json, write_json
 from microcalibrate.regularise.codec import Codec
 from microcalibrate.regularise.generators import BACKENDS, load_generator, make_generator
 from microcalibrate.regularise.quality import QualityReport, Sample, check_generator
 from microcalibrate.regularise.survey import Survey
 from microcalibrate.result import installed_versions
+from microcalibrate.saved_values import complete, read_values
 
 if TYPE_CHECKING:
     from microcalibrate.regularise.generators import Generator
@@ -115,24 +116,15 @@ class TrainedModel:
             ModelMismatch: If its parts do not belong together, or its versions are others.
         """
         root = Path(folder)
-        about = read_json(root / MODEL_FILE)
-        found = about.get("format") if isinstance(about, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{root / MODEL_FILE} has format {found!r}, not {FORMAT!r}. Train the model again."
-            )
+        about = read_values(root / MODEL_FILE, FORMAT, "Train the model again.")
         codec = Codec.from_json(read_json(root / "codec.json"))
         if codec.schema.hash != about.get("schema_hash"):
             raise ModelMismatch(
                 f"{root}: codec.json has another schema than {MODEL_FILE}. Train the model again."
             )
         generator = load_generator(root / "generator", codec.columns, other_versions=other_versions)
-        try:
+        with complete(root / MODEL_FILE, "Train the model again."):
             settings, versions = about["settings"], about["versions"]
-        except KeyError as error:
-            raise UnreadableFile(
-                f"{root / MODEL_FILE} lacks {error}. Train the model again."
-            ) from error
         return cls(generator, codec, QualityReport.load(root / "quality"), settings, versions)
 
     def check_schema(self, survey: Survey) -> None:

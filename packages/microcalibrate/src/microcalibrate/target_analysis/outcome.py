@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,21 +181,20 @@ class TargetAnalysis:
         Raises:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
-        from microcalibrate.io import read_json, read_table
+        from microcalibrate.io import read_table
+        from microcalibrate.saved_values import complete, read_values
 
         folder = Path(folder)
-        values = read_json(folder / "target_analysis.json")
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'target_analysis.json'} has format {found!r}, not {FORMAT!r}. "
-                "Open it with the version that wrote it, or run the analysis again."
-            )
+        values = read_values(
+            folder / "target_analysis.json",
+            FORMAT,
+            "Open it with the version that wrote it, or run the analysis again.",
+        )
         tables = {
             name: read_table(folder / f"target_{name}.parquet")
             for name in ("analysis", "identities", "identity_members", "conflicts")
         }
-        with _complete(folder):
+        with complete(folder, "Run the analysis again."):
             arrays = _arrays(folder / "target_conflict_matrix.npz")
             names = tuple(map(str, arrays["names"]))
             shape = (len(names), len(names))
@@ -287,16 +284,3 @@ def _arrays(file: Path) -> dict[str, NDArray[Any]]:
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise UnreadableFile(f"{file} is damaged: {error}. Run the analysis again.") from error
-
-
-@contextmanager
-def _complete(folder: Path) -> Iterator[None]:
-    """Turn whatever a saved analysis lacks into one error that says what to do."""
-    try:
-        yield
-    except UnreadableFile:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableFile(
-            f"{folder} is not complete: {str(error).strip(chr(34))}. Run the analysis again."
-        ) from error

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microcalibrate.errors import UnreadableFile
 from microcalibrate.target_checks.findings import (
     ERROR,
     LEFT_OUT,
@@ -175,11 +174,11 @@ class TargetChecks:
         """
         import pandas as pd
 
-        from microcalibrate.io import read_json
+        from microcalibrate.saved_values import complete, read_values
 
         file = Path(folder) / "checks.json"
         values = read_values(file, FORMAT, "Check again.")
-        try:
+        with complete(file, "Check again."):
             lines, findings = [], []
             for target in values["targets"]:
                 said = target["findings"]
@@ -194,8 +193,6 @@ class TargetChecks:
                 notes=tuple(values["notes"]),
                 bounds=str(values["bounds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreadableFile(f"{file} is not complete: {error}. Check again.") from error
 
 
 def _limits(target: dict[str, Any]) -> dict[str, float]:

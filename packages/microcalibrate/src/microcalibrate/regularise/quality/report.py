@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.atomic import run_folder
-from microcalibrate.errors import UnreadableFile
-from microcalibrate.io import read_json, read_table, write_json, write_table
+from microcalibrate.io import read_table, write_json, write_table
+from microcalibrate.saved_values import complete, read_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,15 +127,14 @@ class QualityReport:
             UnreadableFile: If a file is missing or damaged, or of another version.
         """
         folder = Path(folder)
-        values = read_json(folder / "quality.json")
-        format_found = values.get("format") if isinstance(values, dict) else None
-        if format_found != FORMAT:
-            raise UnreadableFile(
-                f"{folder / 'quality.json'} has format {format_found!r}, not {FORMAT!r}. Open it "
-                "with the version that wrote it, or judge the generator again."
-            )
+        file = folder / "quality.json"
+        values = read_values(
+            file,
+            FORMAT,
+            "Open it with the version that wrote it, or judge the generator again.",
+        )
         tables = {name: read_table(folder / f"{name}.parquet") for name in TABLES}
-        try:
+        with complete(file, "Judge the generator again."):
             tables["gates"] = tables["gates"].astype({"passed": "boolean"})
             return cls(
                 **tables,
@@ -143,10 +142,6 @@ class QualityReport:
                 settings=values["settings"],
                 versions=values["versions"],
             )
-        except KeyError as error:
-            raise UnreadableFile(
-                f"{folder / 'quality.json'} lacks {error}. Judge the generator again."
-            ) from error
 
     # --- Figures ----------------------------------------------------------------------------------
 
