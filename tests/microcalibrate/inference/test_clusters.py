@@ -41,10 +41,12 @@ def persons(n_clusters: int = 60) -> pd.DataFrame:
 
 
 def homes_of(data: pd.DataFrame) -> pd.DataFrame:
-    """A row per household with the sums of its members."""
-    sums = data.groupby("home")[["income", "tax", "age", "one", "woman"]].sum()
-    rest = data.groupby("home")[["weight", "cluster", "stratum"]].first()
-    return sums.join(rest).assign(size=sums["one"]).reset_index()
+    """A row per household with the means of its members, and the sum of their weights."""
+    means = data.groupby("home")[["income", "tax", "age", "one", "woman"]].mean()
+    rest = data.groupby("home")[["cluster", "stratum"]].first()
+    size = data.groupby("home")["one"].sum()
+    weight = data.groupby("home")["weight"].sum()
+    return means.join(rest).assign(size=size, weight=weight).reset_index()
 
 
 def both(data: pd.DataFrame, **options: Any) -> tuple[Calibration, Calibration]:
@@ -57,7 +59,13 @@ def both(data: pd.DataFrame, **options: Any) -> tuple[Calibration, Calibration]:
         data["weight"], totals, data[columns], cluster=data["home"],
         heteroscedasticity=data.groupby("home")["one"].transform("sum"), **given
     )  # fmt: skip
-    other = Calibration(homes["weight"], totals, homes[columns].to_numpy(), **given)
+    other = Calibration(
+        homes["weight"],
+        totals,
+        homes[columns].to_numpy(),
+        heteroscedasticity=homes["size"],
+        **given,
+    )
     for one in (made, other):
         one.calibrate(progress=False)
     return made, other
@@ -70,12 +78,14 @@ def both(data: pd.DataFrame, **options: Any) -> tuple[Calibration, Calibration]:
         {"tolerances": 0.0, "distance": "raking"},
         {"tolerances": 0.0, "min_weight_ratio": 0.9, "max_weight_ratio": 1.2},
         {"tolerances": [0.0, np.nan, 0.01], "closeness": 0.1},
+        {"tolerances": 0.0, "target_records": 70, "seed": 3},
+        {"tolerances": [0.0, np.nan, np.nan], "target_records": 50, "seed": 3},
     ],
 )
 def test_persons_with_one_ratio_have_the_errors_of_their_households(
     options: dict[str, Any], residuals: str
 ) -> None:
-    """The sums of households make the same estimates, in a table with a row for each."""
+    """The means of households make the same estimates, in a table with a row for each."""
     data = persons()
     made, other = both(data, **options)
     errors = {"women": 300.0, "age": 9000.0}
@@ -89,17 +99,22 @@ def test_persons_with_one_ratio_have_the_errors_of_their_households(
         assert_allclose(ours[column], theirs[column], rtol=1e-7, atol=1e-8)
 
 
-def test_replicates_have_one_ratio_per_household_and_meet_the_targets() -> None:
+@pytest.mark.parametrize("options", [{"distance": "raking"}, {"target_records": 25}])
+def test_replicates_have_one_ratio_per_household_and_meet_the_targets(
+    options: dict[str, Any],
+) -> None:
     data = persons(16)
-    made, other = both(data, tolerances=0.0, distance="raking")
+    made, other = both(data, tolerances=0.0, **options)
     replicates, of_homes = (
         replicate_weights(one, Replication.jackknife(PSU, table), progress=False)
         for one, table in ((made, data), (other, homes_of(data)))
     )
-    first = homes_of(data)["home"].searchsorted(data["home"])
+    homes = homes_of(data)
+    first = homes["home"].searchsorted(data["home"])
+    shared = of_homes.weights[first] / homes["size"].to_numpy()[first, None]
 
-    assert_allclose(replicates.weights, of_homes.weights[first], rtol=1e-7)
-    assert_allclose(replicates.full, made.weights)
+    assert_allclose(replicates.weights, shared, rtol=1e-7)
+    assert_allclose(replicates.full, made.weights, rtol=1e-12)
     sums = made.problem.estimate_matrix.T @ replicates.weights
     assert_allclose(sums / made.problem.targets[:, None], 1, rtol=1e-8)
 

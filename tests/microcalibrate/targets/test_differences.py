@@ -288,6 +288,18 @@ def test_one_that_does_not_settle_says_what_to_do(monkeypatch: pytest.MonkeyPatc
     assert caught.value.result.prices.shape == (2,)
 
 
+def test_a_check_of_columns_leaves_differences_out() -> None:
+    far = GAP | {"value": 9e6, "name": "far"}
+    bounds = {"min_weight_ratio": 0.9, "max_weight_ratio": 1.1}
+    made = Calibration.from_table(PEOPLE, [far, PERSONS, AGE | {"value": 1.0}], **bounds)
+    checked = made.check()
+
+    assert checked.target_names == ("persons", "age")
+    assert [finding.targets for finding in checked.findings] == [(1,)]
+    with pytest.raises(InvalidOption, match="check_targets"):
+        Calibration.from_table(PEOPLE, [far]).check()
+
+
 def test_differences_of_other_targets_or_records_are_refused() -> None:
     built = build_targets(PEOPLE, [GAP, AGE], initial_weights=DESIGN, differences=True)
     plain = {"target_names": built.names[::-1], "differences": built.differences}

@@ -20,7 +20,7 @@ from microcalibrate.outcome import Outcome
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.record_options import record_options
-from microcalibrate.relinearising import checked_differences, linearised
+from microcalibrate.relinearising import checked_differences, linear_part, linearised
 from microcalibrate.result import CalibrationResult
 from microcalibrate.running import run
 from microcalibrate.settings import Settings
@@ -374,8 +374,11 @@ class Calibration:
         return parts_table(getattr(self, "_parts", ()))
 
     def check(self) -> Feasibility:
-        """What is known before a solve: targets out of reach, copies, sums that disagree."""
-        return check_feasibility(self._structure.problem)
+        """What is known before a solve: targets out of reach, copies, sums that disagree.
+
+        Differences of quotients are left out: their columns change; see `check_targets`.
+        """
+        return check_feasibility(linear_part(self._structure.problem, self._differences))
 
     def summary(self) -> str:
         """What was asked and what came out, in a few lines."""

@@ -99,6 +99,32 @@ def linearised(problem: Problem, differences: Sequence[Difference], weights: Vec
     return replace(problem, estimate_matrix=matrix, targets=targets)
 
 
+def linear_part(problem: Problem, differences: Sequence[Difference]) -> Problem:
+    """The problem without its differences: what can be said of columns that do not change.
+
+    Raises:
+        InvalidOption: If nothing is left.
+    """
+    if not differences:
+        return problem
+    kept = np.ones(problem.n_targets, dtype=np.bool_)
+    kept[[one.column for one in differences]] = False
+    if not kept.any():
+        raise InvalidOption(
+            "all targets are differences of quotients, whose columns change with the weights. Look "
+            "at them with check_targets."
+        )
+    return replace(
+        problem,
+        estimate_matrix=problem.estimate_matrix[:, kept],
+        target_names=tuple(np.array(problem.target_names, dtype=object)[kept]),
+        **{
+            name: getattr(problem, name)[kept]
+            for name in ("targets", "scales", "tolerances", "importances")
+        },
+    )
+
+
 def to_convergence(
     problem: Problem,
     differences: Sequence[Difference],

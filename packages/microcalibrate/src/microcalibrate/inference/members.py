@@ -34,8 +34,8 @@ class Members:
         optimum: What was solved: records, or clusters of them.
         weights: Calibrated weights of all records, shape `(n_records,)`.
         design_weights: Of the records, shape `(n_records,)`.
-        cluster: Position of each record's cluster, shape `(n_records,)`; None where records were
-            solved themselves.
+        cluster: Position of each record's cluster among all, those not chosen included, shape
+            `(n_records,)`; None where records were solved themselves.
     """
 
     optimum: Optimum
@@ -46,19 +46,9 @@ class Members:
     @classmethod
     def of(cls, calibration: Calibration) -> Members:
         """Those of a calibration after `calibrate()`."""
-        optimum, problem = calibration.optimum, calibration.problem
-        cluster = calibration.cluster_index
-        if cluster is not None and optimum.selection is not None:
-            raise InvalidDesign(
-                "standard errors of clusters that were chosen are not known. Calibrate a table with "
-                "one row per cluster, or all clusters."
-            )
-        weights = (
-            optimum.weights
-            if cluster is None
-            else problem.weights_of(optimum.solution.ratio[cluster])
-        )
-        return cls(optimum, weights, problem.design_weights, cluster)
+        optimum, cluster = calibration.optimum, calibration.cluster_index
+        weights = optimum.weights if cluster is None else calibration.weights
+        return cls(optimum, weights, calibration.problem.design_weights, cluster)
 
     @property
     def n_records(self) -> int:
@@ -69,18 +59,19 @@ class Members:
     def share(self) -> Vector:
         """Of each record in the design weight of its cluster, shape `(n_records,)`."""
         assert self.cluster is not None
-        total = self.optimum.problem.design_weights[self.cluster]
+        total = np.bincount(self.cluster, self.design_weights)[self.cluster]
         return np.divide(self.design_weights, total, out=np.zeros(self.n_records), where=total > 0)
 
     def shared_out(self, values: Matrix) -> Matrix:
-        """What belongs to clusters, shape `(n_solved, …)`, shared out by design weight.
+        """What belongs to what was solved, `(n_solved, …)`, among zeros for what was not chosen.
 
-        Without clusters: among zeros for records that were not chosen.
+        That of clusters is shared out to their members by design weight.
         """
+        among_all = self.optimum.spread(values)
         if self.cluster is None:
-            return self.optimum.spread(values)
+            return among_all
         share = self.share.reshape(-1, *(1,) * (np.ndim(values) - 1))
-        return np.asarray(values[self.cluster] * share)
+        return np.asarray(among_all[self.cluster] * share)
 
     def gathered(self, influence: Matrix) -> Matrix:
         """Derivatives by the weight of what was solved, from those by the records' weights.
@@ -91,13 +82,9 @@ class Members:
         Returns:
             Shape `(n_solved, n_statistics)`.
         """
-        if self.cluster is None:
-            return influence[self.optimum.record_index]
-        n_clusters = self.optimum.problem.n_records
-        place = (self.cluster, np.arange(self.n_records))
-        return np.asarray(
-            sp.csr_array((self.share, place), (n_clusters, self.n_records)) @ influence
-        )
+        if self.cluster is not None:
+            influence = self._means(influence)
+        return np.asarray(influence[self.optimum.record_index])
 
     def contributions(self, solved: Matrix, influence: Matrix) -> Matrix:
         """What each record adds to the error of the sample, from what clusters add.
@@ -112,7 +99,7 @@ class Members:
         shared = self.shared_out(solved)
         if self.cluster is None:
             return shared
-        own = influence - self.gathered(influence)[self.cluster]
+        own = influence - self._means(influence)[self.cluster]
         return np.asarray(shared + self.weights[:, None] * own)
 
     def check_design(self, design: BoundDesign) -> None:
@@ -138,7 +125,7 @@ class Members:
         if self.cluster is None:
             return replication.unit[self.optimum.record_index]
         weighted = np.flatnonzero(self.design_weights > 0)
-        unit = np.zeros(self.optimum.problem.n_records, dtype=np.intp)
+        unit = np.zeros(self.optimum.n_records, dtype=np.intp)
         # In reverse, so that the first member of each cluster is the last to be written.
         unit[self.cluster[weighted[::-1]]] = replication.unit[weighted[::-1]]
         mine, of_first = replication.unit[weighted], unit[self.cluster[weighted]]
@@ -151,7 +138,14 @@ class Members:
                     "whole: make them of a design with the clusters, or what these were drawn in, "
                     "as psu=."
                 )
-        return unit
+        return unit[self.optimum.record_index]
+
+    def _means(self, influence: Matrix) -> Matrix:
+        """Means over the members of each cluster, shape `(n_clusters, n_statistics)`."""
+        assert self.cluster is not None
+        place = (self.cluster, np.arange(self.n_records))
+        shape = (self.optimum.n_records, self.n_records)
+        return np.asarray(sp.csr_array((self.share, place), shape) @ influence)
 
     def _torn(self, unit: npt.NDArray[np.intp]) -> tuple[int, int] | None:
         """Two members of a cluster in different units, if there are any."""
