@@ -32,7 +32,9 @@ from microcalibrate.targets import build_targets
 TUNE = "tune people.csv --weight w --targets targets.csv --folds 2 --trials 2 --out run --no-report"
 EVALUATE = "evaluate people.csv --weight w --targets targets.csv --folds 2 --out run --no-report"
 # Each with a value that changes the answer.
-SOLVER = "--loss huber:0.05 --min-weight 20 --max-weight 400 --heteroscedasticity size"
+SOLVER = (
+    "--loss huber:0.05 --min-weight 20 --max-weight 400 --heteroscedasticity size --cluster home"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -85,9 +87,10 @@ def problem() -> dict[str, Any]:
 
 
 def solver() -> dict[str, Any]:
-    size = read_table("people.csv")["size"].to_numpy()
+    people = read_table("people.csv")
     bounds = {"min_weight": 20, "max_weight": 400}
-    return {"loss": "huber:0.05", **bounds, "heteroscedasticity": size}
+    per_record = {"heteroscedasticity": people["size"].to_numpy(), "cluster": people["home"]}
+    return {"loss": "huber:0.05", **bounds, **per_record}
 
 
 # --- Reached --------------------------------------------------------------------------------------
@@ -141,7 +144,9 @@ def test_the_page_takes_a_trial_over_as_the_command_line_does() -> None:
     tuned = TuningResult.load("run")
 
     values = calibration_values(
-        tuned, int(tuned.best["number"]), entered | {"heteroscedasticity": "size"}
+        tuned,
+        int(tuned.best["number"]),
+        entered | {"heteroscedasticity": "size", "cluster": "home"},
     )
 
     ours = arguments(options_of("calibrate"), values)
@@ -251,10 +256,9 @@ def test_all_that_a_search_leaves_as_it_is_can_be_said() -> None:
 # --- Refused --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("option", ["cluster", "partition"])
-def test_an_evaluation_does_not_pass_over_labels(option: str) -> None:
-    with pytest.raises(InvalidOption, match=f"{option} is no option of an evaluation"):
-        evaluate_robustness(**problem(), **{option: np.arange(160) // 4})
+def test_an_evaluation_does_not_pass_over_parts() -> None:
+    with pytest.raises(InvalidOption, match="partition is no option of an evaluation"):
+        evaluate_robustness(**problem(), partition=np.arange(160) // 4)
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 
-from microcalibrate import Calibration, CalibrationResult, InvalidOption
-from microcalibrate.errors import InvalidDesign
-from microcalibrate.inference import estimate, total
+from microcalibrate import (
+    Calibration,
+    CalibrationResult,
+    InvalidOption,
+    evaluate_robustness,
+    tune_hyperparameters,
+)
 
 RNG = np.random.default_rng(17)
 N_HOMES = 120
-SIZES = RNG.integers(1, 5, N_HOMES)
-HOME = RNG.permutation(np.repeat(np.arange(N_HOMES), SIZES))
+# All numbers are such that sums and means over members are exact: ties stay ties on both roads.
+SIZES = RNG.choice([1, 2, 4], N_HOMES)
+# Households stand in the order in which their first member does.
+HOME = pd.factorize(RNG.permutation(np.repeat(np.arange(N_HOMES), SIZES)))[0]
+SIZES = np.bincount(HOME)
 N = len(HOME)
-DESIGN = RNG.uniform(20, 60, N_HOMES)[HOME]
-MATRIX = np.column_stack([np.ones(N), RNG.random((N, 2)) < 0.4, RNG.lognormal(0, 0.5, N)])
+DESIGN = RNG.integers(20, 60, N_HOMES).astype(float)[HOME]
+MATRIX = np.column_stack(
+    [np.ones(N), RNG.random((N, 2)) < 0.4, np.round(64 * RNG.lognormal(0, 0.5, N)) / 64]
+)
 TARGETS = MATRIX.T @ (DESIGN * RNG.uniform(0.8, 1.3, N_HOMES)[HOME])
 
 
@@ -104,10 +114,38 @@ def test_parts_solved_side_by_side_are_chosen_from_as_a_whole(cluster: Any) -> N
     assert len(parts.parts) == 3
 
 
-def test_what_is_not_known_of_chosen_clusters_is_refused() -> None:
+def as_homes() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Households as clusters of persons, and as the rows of a table."""
+    summed = of_home(DESIGN).ravel()
+    rows = of_home(MATRIX * DESIGN[:, None]) / summed[:, None]
+    persons = {"weights": DESIGN, "targets": TARGETS, "estimate_matrix": MATRIX, "cluster": HOME}
+    return persons, {"weights": summed, "targets": TARGETS, "estimate_matrix": rows}
+
+
+def test_clusters_are_held_out_and_reweighted_as_the_records_that_they_are() -> None:
+    persons, homes = as_homes()
+    options: dict[str, Any] = {"n_folds": 2, "n_bootstrap": 2, "target_records": 40}
+    untargeted = RNG.integers(0, 9, (N, 2)).astype(float)
+    found = evaluate_robustness(**persons, **options, untargeted=untargeted)
+
+    means = of_home(untargeted * DESIGN[:, None]) / homes["weights"][:, None]
+    expected = evaluate_robustness(**homes, **options, untargeted=means)
+    assert_allclose(list(found.values()), list(expected.values()), rtol=1e-7)
+    assert_allclose(found.drift["draw_drift"], expected.drift["draw_drift"], rtol=1e-6)
+
+
+def test_prices_of_clusters_are_those_of_the_records_that_they_are() -> None:
+    persons, homes = as_homes()
+    options: dict[str, Any] = {"n_folds": 2, "n_trials": 3, "max_weight_ratio": [4.0, 8.0]}
+    _, found = tune_hyperparameters(**persons, **options)
+
+    _, expected = tune_hyperparameters(**homes, **options)
+    assert_allclose(found.trials["records"], expected.trials["records"])
+    assert_allclose(found.trials["held_out_error"], expected.trials["held_out_error"], rtol=1e-7)
+
+
+def test_more_clusters_than_there_are_and_frozen_ones_are_refused() -> None:
     with pytest.raises(InvalidOption, match="counts clusters"):
         Calibration(DESIGN, TARGETS, MATRIX, cluster=HOME, target_records=N_HOMES + 1)
     with pytest.raises(InvalidOption, match="some are frozen"):
         Calibration(DESIGN, TARGETS, MATRIX, cluster=HOME, l0_lambda=0.1, frozen=HOME == 0)
-    with pytest.raises(InvalidDesign, match="clusters that were chosen"):
-        estimate(chosen(cluster=HOME, target_records=40), total("x"), {"x": MATRIX[:, 3]})

@@ -12,6 +12,7 @@ from microcalibrate.cli.inputs import check_choice, check_out, given, read_input
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
+    Cluster,
     Data,
     Device,
     DistanceName,
@@ -90,6 +91,7 @@ def evaluate(
     loss: LossName = None,
     distance: DistanceName = None,
     heteroscedasticity: Heteroscedasticity = None,
+    cluster: Cluster = None,
     closeness: Closeness = None,
     refit_closeness: RefitCloseness = None,
     kappa: Kappa = None,
@@ -131,7 +133,7 @@ def evaluate(
     source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
     files = [Path(name) for name in followed] if source.is_problem else []
     check_out(out, report, (*source.paths, *files))
-    per_record = given(frozen=frozen, heteroscedasticity=heteroscedasticity)
+    per_record = given(frozen=frozen, heteroscedasticity=heteroscedasticity, cluster=cluster)
     inputs = read_inputs(source, tolerance, followed, per_record)
     grouping = inputs.grouping(groups)
     from microcalibrate.evaluation import evaluate_robustness

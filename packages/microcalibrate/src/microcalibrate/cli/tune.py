@@ -16,6 +16,7 @@ from microcalibrate.cli.inputs import check_out, given, read_inputs
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     ClosenessValues,
+    Cluster,
     Data,
     Device,
     DistanceName,
@@ -77,6 +78,7 @@ def tune(
     loss: LossName = None,
     distance: DistanceName = None,
     heteroscedasticity: Heteroscedasticity = None,
+    cluster: Cluster = None,
     selection: Selections = None,
     temperature: Temperature = None,
     device: Device = None,
@@ -143,7 +145,7 @@ def tune(
     source = Source(data, weight, targets, id_column, unit, tuple(table or ()), tuple(link or ()))
     file = place if isinstance(place, Path) else _file_of(storage)
     check_out(out, report, (*source.paths, file))
-    per_record = given(heteroscedasticity=heteroscedasticity)
+    per_record = given(heteroscedasticity=heteroscedasticity, cluster=cluster)
     inputs = read_inputs(source, tolerance, per_record=per_record)
     grouping = inputs.grouping(groups)
     fixed = given(

@@ -31,7 +31,7 @@ _FIXED = (
 )
 _OF_GATES = ("temperature", "device")
 # Of these the tuning keeps no number: they became part of its problem.
-_ENTERED = ("tolerance", "max_weight", "min_weight", "heteroscedasticity")
+_ENTERED = ("tolerance", "max_weight", "min_weight", "heteroscedasticity", "cluster")
 
 
 def named(trial: Mapping[Any, Any]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from microcalibrate.arrays import Vector, checked_matrix
 from microcalibrate.calibration import Calibration, NotConvergedWarning
+from microcalibrate.clusters import clustered, mean_rows
 from microcalibrate.errors import InvalidOption
 from microcalibrate.evaluation.folds import target_folds, target_groups
 from microcalibrate.evaluation.held_out import (
@@ -58,6 +59,7 @@ ABOUT_TARGETS = {
     "max_weight",
     "frozen",
     "heteroscedasticity",
+    "cluster",
 }
 
 
@@ -113,7 +115,8 @@ def evaluate_robustness(
         max_iter: Most Newton steps of each solve.
         **options: Further options of `Calibration`: tolerances, importances, scales,
             min_weight_ratio, max_weight_ratio, min_weight, max_weight, frozen,
-            heteroscedasticity, distance, loss, closeness, refit_closeness, kappa, selection,
+            heteroscedasticity, cluster (whose records are kept, left out and counted as one),
+            distance, loss, closeness, refit_closeness, kappa, selection,
             temperature, device.
 
     Returns:
@@ -137,15 +140,15 @@ def evaluate_robustness(
         >>> len(robustness.folds)
         5
     """
-    if unused := [name for name in ("cluster", "partition") if options.get(name) is not None]:
+    if options.get("partition") is not None:
         raise InvalidOption(
-            f"{unused[0]} is no option of an evaluation. Leave it out, or hand over a matrix with "
-            "one row per cluster."
+            "partition is no option of an evaluation: it changes no answer. Leave it out."
         )
     # Everything is checked here once, as a calibration would.
     asked: Any = {"target_records": target_records, "target_names": target_names, "seed": seed}
     calibration = Calibration(weights, targets, estimate_matrix, l0_lambda, **options | asked)
     problem, drawn = calibration.problem, calibration.settings.budget is not None
+    index = calibration.cluster_index
     draws = _checked_count("n_draws", n_draws, DRAWS if drawn else 1, 1)
     replicates = _checked_count("n_bootstrap", n_bootstrap, 0, 0)
     if draws > 1 and not drawn:
@@ -154,6 +157,10 @@ def evaluate_robustness(
             "target_records, or leave n_draws out."
         )
     extra = _checked_variables(untargeted, problem.n_records)
+    if index is not None:
+        # From here on, clusters are the records.
+        extra = mean_rows(extra[0], problem.design_weights, index), extra[1]
+        problem = clustered(problem, index)
     labels = target_groups(problem, None, groups=groups, families=families)
     if n_folds is None:
         n_folds = max(min(FOLDS, len(set(labels.tolist()))), 2)

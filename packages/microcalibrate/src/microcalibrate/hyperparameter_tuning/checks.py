@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from microcalibrate.calibration import Calibration
+from microcalibrate.clusters import clustered
 from microcalibrate.engine.distances import DISTANCES
 from microcalibrate.engine.losses import loss_named
 from microcalibrate.errors import InvalidOption
@@ -33,6 +34,7 @@ ABOUT_TARGETS = (
     "max_weight",
     "frozen",
     "heteroscedasticity",
+    "cluster",
 )
 SOLVE_OPTIONS = ("distance", "loss", "refit_closeness")
 GATE_OPTIONS = ("temperature", "device")
@@ -77,7 +79,7 @@ def checked_problem(
     seed: Any,
     options: Mapping[str, Any],
 ) -> Problem:
-    """The problem, once every option has been checked as a calibration would."""
+    """The problem, that of clusters if any, once every option is checked as a calibration does."""
     known = (*ABOUT_TARGETS, *SOLVE_OPTIONS, *GATE_OPTIONS)
     if unknown := [name for name in options if name not in known]:
         searched = {"l0_lambda", "target_records"} & set(unknown)
@@ -108,9 +110,9 @@ def checked_problem(
             seed=seed,
             **options,
         )
-        problem = problem or calibration.problem
+        problem, index = problem or calibration.problem, calibration.cluster_index
     assert problem is not None
-    return problem
+    return problem if index is None else clustered(problem, index)
 
 
 def checked_folds(

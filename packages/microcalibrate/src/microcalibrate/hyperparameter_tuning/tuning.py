@@ -142,8 +142,8 @@ def tune_hyperparameters(
         progress: Whether to show a bar; None shows it on a terminal.
         max_iter: Most Newton steps of each solve.
         **options: Further options of `Calibration`: tolerances, importances, scales,
-            min_weight_ratio, min_weight, max_weight, frozen, heteroscedasticity, distance, loss,
-            refit_closeness, temperature, device.
+            min_weight_ratio, min_weight, max_weight, frozen, heteroscedasticity, cluster (whose
+            records are chosen as one), distance, loss, refit_closeness, temperature, device.
 
     Returns:
         The best price of records, and the result: trials, fold errors, front, plots and study.
