@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from microcalibrate import Calibration, CalibrationResult
 from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED, app
-from microcalibrate.engine.interior_point import InteriorPoint
 from microcalibrate.io import read_table
+from microcalibrate.progress import ProgressBar
 
 RUN_FILES = {
     ".microcalibrate-run",
@@ -320,7 +320,7 @@ def interrupt(*_: Any) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_ctrl_c_keeps_the_best_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(InteriorPoint, "step", interrupt)
+    monkeypatch.setattr(ProgressBar, "show", interrupt)
 
     done = run(f"{TABLE} --max-ratio 1.2 --tolerance 0.3 --quiet")
 

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, evaluate_robustness
 from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED
-from microcalibrate.engine.interior_point import InteriorPoint
 from microcalibrate.io import read_table
+from microcalibrate.progress import ProgressBar
 from microcalibrate.targets import build_targets
 
 from .test_cli import content, interrupt, run, unwrapped
@@ -232,7 +232,7 @@ def test_variables_inside_the_run_are_not_deleted(here: Path) -> None:
 
 def test_ctrl_c_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(here)
-    monkeypatch.setattr(InteriorPoint, "step", interrupt)
+    monkeypatch.setattr(ProgressBar, "show", interrupt)
 
     done = run(f"{TABLE} --folds 2 --max-ratio 1.2 --tolerance 0.3")
 
