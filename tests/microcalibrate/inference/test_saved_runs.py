@@ -53,6 +53,7 @@ PER_RECORD: list[dict[str, Any]] = [
     {"cluster": "home", "heteroscedasticity": RNG.uniform(0.5, 2, N)},
     {"partition": "state"},
     {"cluster": "home", "partition": "state", "max_weight": 90.0},
+    {"cluster": "home", "target_records": 60, "seed": 2},
 ]
 
 
