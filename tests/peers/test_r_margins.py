@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, margins
 
+from .r import run_r
+
 SCRIPT = r"""
-if (!requireNamespace("survey", quietly = TRUE)) quit(status = 77)
 suppressPackageStartupMessages(library(survey))
 folder <- commandArgs(TRUE)[1]
 data <- read.csv(file.path(folder, "data.csv"), stringsAsFactors = TRUE)
@@ -30,7 +28,6 @@ put(calibrate(design, ~ I(tax - 0.21 * income) + I(age == "old") - 1, calfun = "
 """
 
 
-@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
 def test_raking_to_margins_and_a_ratio_are_what_r_finds(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     n = 400
@@ -52,11 +49,7 @@ def test_raking_to_margins_and_a_ratio_are_what_r_finds(tmp_path: Path) -> None:
     rows = [(*level, total) for level, total in cross.items()]
     table = pd.DataFrame(rows, columns=["age", "region", "Freq"])
     table.to_csv(tmp_path / "cross.csv", index=False)
-    (tmp_path / "script.R").write_text(SCRIPT)
-    done = subprocess.run(["Rscript", str(tmp_path / "script.R"), str(tmp_path)], check=False)
-    if done.returncode == 77:
-        pytest.skip("R has no package `survey`: install.packages('survey')")
-    assert done.returncode == 0
+    run_r(SCRIPT, tmp_path)
 
     rows_of = margins(data, {"sex": {"f": 520.0, "m": 480.0}, ("age", "region"): cross})
     raked = Calibration.from_table(data, rows_of, weight="w", tolerances=0, distance="raking")

@@ -7,8 +7,6 @@ certified, or names the targets that cannot hold.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ import scipy.optimize as so
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, InfeasibleTargets, trim
+
+from .r import run_r
 
 N_PROBLEMS = 100
 KINDS = ("plain", "collinear", "badly scaled columns", "badly scaled weights", "clusters")
@@ -113,16 +113,6 @@ def is_bounded(seed: int) -> bool:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of all problems, answered by one R process."""
-    if shutil.which("Rscript") is None:
-        pytest.skip("R is not installed: there is no Rscript to compare with")
-    asked = subprocess.run(
-        ["Rscript", "-e", "cat(requireNamespace('survey', quietly = TRUE))"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "TRUE" not in asked.stdout:
-        pytest.skip("R has no package `survey`: install.packages('survey')")
     folder = tmp_path_factory.mktemp("problems")
     for seed in range(N_PROBLEMS):
         place = folder / f"{seed:03}"
@@ -133,12 +123,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (place / "bounded").touch()
         if KINDS[seed % len(KINDS)] == "clusters":
             (place / "clustered").touch()
-    script = folder / "run.R"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        ["Rscript", str(script), str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_r(SCRIPT, folder)
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ from microcalibrate.inference import (
     replicate_weights,
     total,
 )
+
+from .r import run_r
 
 SCRIPT = r"""
 suppressPackageStartupMessages(library(survey))
@@ -99,18 +99,8 @@ ALL = ["JK1", "JK1fpc", "JKn", "subbootstrap", "BRR", "Fay"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All answers of one R process, with the data that they are of."""
-    if shutil.which("Rscript") is None:
-        pytest.skip("R is not installed: there is no Rscript to compare with")
-    asked = ["Rscript", "-e", "cat(requireNamespace('survey', quietly = TRUE))"]
-    has = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if "TRUE" not in has.stdout:
-        pytest.skip("R has no package `survey`: install.packages('survey')")
     place = tmp_path_factory.mktemp("replicates")
-    script = place / "run.R"
-    script.write_text(SCRIPT)
-    command = ["Rscript", str(script), str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_r(SCRIPT, place)
     return place
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration
+
+from .r import run_r
 
 N_PROBLEMS = 40
 N_BOUNDED = 12
@@ -71,16 +71,6 @@ def random_problem(seed: int) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of all problems, answered by one R process."""
-    if shutil.which("Rscript") is None:
-        pytest.skip("R is not installed: there is no Rscript to compare with")
-    asked = subprocess.run(
-        ["Rscript", "-e", "cat(requireNamespace('survey', quietly = TRUE))"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "TRUE" not in asked.stdout:
-        pytest.skip("R has no package `survey`: install.packages('survey')")
     folder = tmp_path_factory.mktemp("problems")
     for seed in range(N_PROBLEMS):
         place = folder / f"{seed:03}"
@@ -88,12 +78,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, values in random_problem(seed).items():
             if name != "bounds" or seed < N_BOUNDED:
                 np.savetxt(place / name, values, delimiter=",", fmt="%.17g")
-    script = folder / "run.R"
-    script.write_text(SCRIPT)
-    done = subprocess.run(
-        ["Rscript", str(script), str(folder)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_r(SCRIPT, folder)
     return folder
 
 
