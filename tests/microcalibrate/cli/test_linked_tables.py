@@ -182,13 +182,18 @@ def test_units_without_members_are_told() -> None:
 
 def test_tuning_evaluation_and_analysis_read_the_same() -> None:
     linked = f"{TABLES} --targets targets.csv --tolerance 0.5 --no-report"
-    evaluated = run(f"evaluate {linked} --folds 2 --untargeted size --out evaluated")
+    evaluated = run(
+        f"evaluate {linked} --folds 2 --untargeted size --untargeted person.income --out evaluated"
+    )
     analysed = run(f"targets {linked} --out analysed")
     tuned = run(f"tune {linked} --folds 2 --trials 1 --link family.household_id=household --out t")
 
     for done in (evaluated, analysed, tuned):
         assert done.exit_code == 0, done.output
     problem = expected(tolerances=0.5).problem
+    persons = tables()["person"].merge(tables()["family"])
+    incomes = persons.groupby("household_id")["income"].sum()
+    incomes = incomes.reindex(tables()["household"]["household_id"])
     robust = evaluate_robustness(
         problem.design_weights,
         problem.targets,
@@ -196,12 +201,14 @@ def test_tuning_evaluation_and_analysis_read_the_same() -> None:
         target_names=problem.target_names,
         scales=problem.scales,
         tolerances=read_table("targets.csv")["tolerance"].fillna(0.5).to_numpy(),
-        untargeted=tables()["household"][["size"]],
+        untargeted=np.column_stack([tables()["household"]["size"], incomes.fillna(0)]),
         n_folds=2,
     )
     found = read_json("evaluated/robustness.json")["figures"]
     assert_allclose(found["mean_error"], robust["mean_error"], rtol=1e-9)
-    assert read_table("evaluated/drift.csv")["variable"].tolist() == ["size"]
+    drift = read_table("evaluated/drift.csv")
+    assert drift["variable"].tolist() == ["size", "person.income"]
+    assert_allclose(drift["fold_drift"], robust.drift["fold_drift"], rtol=1e-6)
     assert set(read_table("analysed/target_analysis.csv")["name"]) == set(problem.target_names)
     (line,) = (text for text in tuned.stdout.splitlines() if "microcalibrate calibrate" in text)
     assert "--table person=person.csv --link family.household_id=household" in line
@@ -294,6 +301,11 @@ def test_tables_that_do_not_fit_are_told(
         (f"{CALIBRATE} --link person.hous=household", FAILURE, "has no column 'hous'"),
         (f"{CALIBRATE} --table targets=targets.csv", FAILURE, "Give the column that names its"),
         (f"{CALIBRATE} --frozen hold", FAILURE, "--frozen hold"),
+        (
+            f"evaluate {TABLES} --targets targets.csv --untargeted person.rent --out run",
+            FAILURE,
+            "--untargeted rent: there is no column 'rent'",
+        ),
         ("calibrate survey --targets targets.csv --id rooms --out run", BAD_USAGE, "--unit"),
         ("calibrate survey --weight weight --out run", BAD_USAGE, "needs --targets"),
         (

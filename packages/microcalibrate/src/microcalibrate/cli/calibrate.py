@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate, say
-from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.inputs import check_choice, check_out, given
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
@@ -42,6 +42,7 @@ from microcalibrate.cli.options import (
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
+from microcalibrate.cli.reading import read_inputs
 
 if TYPE_CHECKING:
     from microcalibrate.calibration import Calibration

@@ -54,7 +54,8 @@ def check(
     Nothing is calibrated, and a bad row never hides the others. The folder has checks.csv (a row
     per target, with initial estimate and achievable range) and checks.json.
     """
-    from microcalibrate.cli.inputs import check_out, given, refuse_entities
+    from microcalibrate.cli.inputs import check_out, given
+    from microcalibrate.cli.reading import refuse_entities
 
     source = Source(data, weight, targets, None, unit, tuple(table or ()), tuple(link or ()))
     check_out(out, False, source.paths)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from microcalibrate.cli.app import end_without_certificate, say
-from microcalibrate.cli.inputs import check_choice, check_out, given, read_inputs
+from microcalibrate.cli.inputs import check_choice, check_out, given
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
@@ -43,6 +43,7 @@ from microcalibrate.cli.options import (
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
+from microcalibrate.cli.reading import read_inputs
 
 
 def evaluate(
@@ -75,8 +76,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column whose total is followed but not targeted; can be repeated. For a folder: "
-            "an NPZ file with a matrix, a column per variable.",
+            help="Column whose total is followed but not targeted; can be repeated. Of several "
+            "tables: one of the unit, or ENTITY.COLUMN. For a folder with a matrix: an NPZ file "
+            "with another, a column per variable.",
         ),
     ] = None,
     random: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from microcalibrate.cli.app import end_without_certificate, say
-from microcalibrate.cli.inputs import check_out, given, read_inputs
+from microcalibrate.cli.inputs import check_out, given
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     Closeness,
@@ -29,6 +29,7 @@ from microcalibrate.cli.options import (
     Weight,
 )
 from microcalibrate.cli.outputs import write_run
+from microcalibrate.cli.reading import read_inputs
 
 if TYPE_CHECKING:
     from microcalibrate.target_analysis import TargetAnalysis

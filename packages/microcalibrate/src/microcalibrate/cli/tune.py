@@ -12,7 +12,7 @@ import typer
 
 from microcalibrate.cli.app import CANCELLED, complain, end_without_certificate, say
 from microcalibrate.cli.flags import as_arguments, in_flags
-from microcalibrate.cli.inputs import check_out, given, read_inputs
+from microcalibrate.cli.inputs import check_out, given
 from microcalibrate.cli.linked import Source
 from microcalibrate.cli.options import (
     ClosenessValues,
@@ -44,6 +44,7 @@ from microcalibrate.cli.options import (
     Weight,
 )
 from microcalibrate.cli.outputs import noting_open_ends, write_run
+from microcalibrate.cli.reading import read_inputs
 
 
 def tune(
