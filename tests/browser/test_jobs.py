@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import chromium
 import pytest
 
@@ -52,6 +55,22 @@ def test_a_cancelled_run_ends_and_the_next_one_begins(page, jobs, tuning, make, 
     finally:
         waiting.cancel()
         make.finished(waiting)
+
+
+def test_a_run_whose_process_was_killed_has_failed_and_shows_its_last_lines(page, tuning):
+    page.open("run", rests=False, run=tuning.id)
+    page.shows("a long search.", rests=False)
+    page.until(lambda: tuning.state is RunState.RUNNING, "the run to begin")
+    page.until(tuning.progress, "progress")
+    with (tuning.folder / "output.log").open("a") as log:
+        log.write("what it printed last\n")
+
+    os.kill(tuning.facts.worker.pid, signal.SIGKILL)
+
+    page.shows("Failed. The process was ended by signal 9")
+    assert tuning.state is RunState.FAILED
+    assert "It came as far as: " in page.text
+    assert "what it printed last" in page.text
 
 
 def test_reload_second_tab_and_restart_find_the_same_run(opened, workspace, tuning):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import settled
 
 from microcalibrate.result import CalibrationResult
 
@@ -27,34 +26,6 @@ def test_a_copied_address_shows_the_same_in_another_browser(opened, served, runs
     assert other.value("choose_run") == "all records"
     assert (other.value("q"), other.value("sort")) == ("people", "name")
     assert other.table("Targets") == seen
-
-
-def test_back_and_forward_go_from_screen_to_screen(page, runs):
-    page.open("results", run=runs[0].id, tab="Weights")
-    page.follow("Download its files")
-    page.follow("Compare")
-
-    go(page, page.driver.back, "Downloads")
-    assert page.query["run"] == runs[0].id
-    go(page, page.driver.back, "Results", tab="Weights")
-    assert page.query["run"] == runs[0].id
-    assert page.find("tab", "[aria-selected=true]").text == "Weights"
-    go(page, page.driver.forward, "Downloads")
-    assert page.query["run"] == runs[0].id
-    page.shows("Everything in one ZIP archive")
-
-
-def go(page, step, title, **asked):
-    """Go through the history to a screen; a tab that was left is a step of its own there."""
-    for _ in range(3):
-        address = page.driver.current_url
-        step()
-        page.until(lambda before=address: page.driver.current_url != before, "another address")
-        page.until(lambda: page.title.lower() in page.driver.current_url, "its screen")
-        settled(page.driver)
-        if page.title == title and asked.items() <= page.query.items():
-            return
-    raise AssertionError(f"{title} does not come; there is {page.driver.current_url}")
 
 
 def test_two_runs_are_compared_as_pandas_does(page, runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ pytest.importorskip("streamlit")
 from microcalibrate.dashboard import log_files
 from microcalibrate.errors import UnreadableFile
 from microcalibrate.jobs import Workspace
+from microcalibrate.logs.columns import FORMAT
 from microcalibrate.result import CalibrationResult
 
 A = """,epoch,loss,target_name,target,estimate,error,abs_error,rel_abs_error
@@ -210,3 +212,27 @@ def test_a_link_that_names_the_second_only_keeps_it_second(opened, empty):
 
     assert page.widget("selectbox", "choose_b").value == logs["A"].id
     assert page.widget("selectbox", "choose_a").value != logs["A"].id
+
+
+# --- Facts beside a log ---------------------------------------------------------------------------
+
+
+def test_a_target_that_the_facts_exclude_is_marked_and_counted_apart(opened, empty, tmp_path):
+    """Its estimates are constant in neither log: only the file of facts tells."""
+    log = tmp_path / "first.csv"
+    log.write_text(A)
+    facts = {"format": FORMAT, "excluded": ["below"]}
+    (tmp_path / "first.csv.meta.json").write_text(json.dumps(facts))
+    other = tmp_path / "second.csv"
+    other.write_text(A)
+    given = ("--log", str(log), "--log", str(other))
+
+    page = opened(empty, "results", *given, tab="Targets", sort="as in the log")
+    table = page.tables[-1].set_index("name")
+    assert table.excluded.to_dict() == {"a, quoted": False, "zero": False, "below": True}
+    assert "1 of them not calibrated to" in page.words
+    page = opened(empty, "results", *given, tab="Summary")
+    assert "Not calibrated to: 1 target." in page.words
+
+    page = opened(empty, "compare", *given)
+    assert "Not calibrated to: 0 targets in both" in page.words

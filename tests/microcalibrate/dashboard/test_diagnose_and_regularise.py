@@ -240,7 +240,7 @@ def test_a_long_table_is_folded_only_above_a_figure(monkeypatch):
 
 
 def test_options_are_named_as_in_the_forms():
-    from microcalibrate.dashboard.saved import of_the_page
+    from microcalibrate.dashboard.words import of_the_page
 
     assert of_the_page("Raise `max_iter`, or set compare_with_random=False.") == (
         "Raise “Max iter”, or set “Random” off."

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard import parts, words
+from microcalibrate.dashboard import links, parts, words
 
 Order = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -55,12 +55,11 @@ def _browse(
     noun: str,
 ) -> None:
     search, order = st.columns([3, 2])
+    names = list(orders)
     with search:
-        wanted = st.text_input(
-            "Search", key="q", bind="query-params", placeholder="a part of the name"
-        )
+        wanted = st.text_input("Search", placeholder="a part of the name", **links.kept("q", ""))
     with order:
-        by = st.selectbox("Order", list(orders), key="sort", bind="query-params")
+        by = st.selectbox("Order", names, **links.kept("sort", names[0], names))
     shown = orders[by](found(table, wanted, searched))
     parts.note(f"{words.count(len(shown), noun)} of {len(table):,}.")
     parts.table(

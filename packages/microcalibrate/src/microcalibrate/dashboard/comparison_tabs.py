@@ -84,12 +84,7 @@ def targets(comparison: Comparison) -> None:
     table = _combined(comparison)
     counts = comparison.counts()
     there = [change for change in CHANGES if counts.get(change)]
-    only = st.segmented_control(
-        "Only",
-        there,
-        key="change",
-        bind="query-params",
-    )
+    only = st.segmented_control("Only", there, **links.kept("change", None, there))
     shown = table[table.change == only] if only else table
     shown = shown.assign(change=shown.change.map(CHANGES))
     browse(shown, ORDERS, _columns(comparison), "compared")

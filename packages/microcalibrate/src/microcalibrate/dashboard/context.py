@@ -33,11 +33,7 @@ class Context:
 
     def go(self, url: str, **parameters: str) -> None:
         """Show another screen, or this one with other parameters."""
-        # What tabs are bound to cannot be set in the address while they are drawn.
-        opened = {name: tab for name, tab in parameters.items() if name in parts.TABS}
-        parts.open_next(opened)
-        others = {name: value for name, value in parameters.items() if name not in opened}
-        st.switch_page(self.pages[url], query_params=others)
+        st.switch_page(self.pages[url], query_params=parameters)
 
     def link(self, url: str, label: str, **parameters: str) -> None:
         """Show a link to another screen; the label is one of the page's own."""

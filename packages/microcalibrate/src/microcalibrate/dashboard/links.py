@@ -7,7 +7,9 @@ for; no names or values of data sets.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Any
 
 import streamlit as st
 
@@ -54,6 +56,32 @@ def choose(
     return current
 
 
+def kept(
+    parameter: str,
+    default: Any = None,
+    options: Collection[Any] | None = None,
+    read: Callable[[str], Any] = str,
+) -> dict[str, Any]:
+    """Have the address decide what a widget shows, and the reader's choice change the address.
+
+    Args:
+        parameter: Name in the address, and key of the widget.
+        default: What the widget shows where the address says nothing.
+        options: What may be chosen; anything where nothing is given.
+        read: What makes a value of the text in the address.
+
+    Returns:
+        Arguments for the widget.
+    """
+    value, asked = default, st.query_params.get(parameter)
+    if asked is not None:
+        with suppress(ValueError):
+            wanted = read(asked)
+            value = wanted if options is None or wanted in options else default
+    st.session_state[parameter] = value
+    return {"key": parameter, "on_change": _write_or_drop, "args": (parameter, default)}
+
+
 def distinct(options: Mapping[str, str]) -> dict[str, str]:
     """Names that a list can show: without hidden characters, and each different.
 
@@ -70,6 +98,14 @@ def is_stale(parameter: str, options: Mapping[str, str]) -> bool:
     """Whether the address asks for something that is not there."""
     wanted = st.query_params.get(parameter)
     return wanted is not None and wanted not in options
+
+
+def _write_or_drop(parameter: str, default: Any) -> None:
+    value = st.session_state[parameter]
+    if value == default or value is None:
+        st.query_params.pop(parameter, None)
+    else:
+        st.query_params[parameter] = str(value)
 
 
 def _write(parameter: str, widget: str) -> None:

@@ -59,7 +59,7 @@ def targets(log: CalibrationLog) -> None:
     epoch = epochs[-1]
     if len(epochs) > 1:
         epoch = st.select_slider(
-            "Epoch", epochs, value=epochs[-1], key="epoch", bind="query-params"
+            "Epoch", epochs, **links.kept("epoch", epochs[-1], epochs, read=int)
         )
     state = in_digits_that_count(log.at(epoch), ("target", "estimate", "error"))
     if not log.excluded:
@@ -113,7 +113,7 @@ def changed(log: CalibrationLog) -> None:
     from microcalibrate.logs.comparing import changes_within
 
     if log.excluded:
-        parts.note(f"{words.count(len(log.excluded), 'target')} were not calibrated to.")
+        parts.note(f"Not calibrated to: {words.count(len(log.excluded), 'target')}.")
     if len(log.epochs) < 2:
         return
     found = changes_within(log)
@@ -161,7 +161,7 @@ def estimates(log: CalibrationLog) -> None:
     n_pages = math.ceil(log.n_targets / log_errors.A_PAGE)
     page = 1
     if n_pages > 1:
-        page = st.pagination(n_pages, key="page", bind="query-params")
+        page = st.pagination(n_pages, **links.kept("page", 1, range(1, n_pages + 1), read=int))
     parts.chart("estimate_bars", log_errors.estimate_bars(ranked(log.final), page - 1))
 
 

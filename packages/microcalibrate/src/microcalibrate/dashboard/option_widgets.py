@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from microcalibrate.dashboard import parts
+from microcalibrate.dashboard import parts, words
 from microcalibrate.dashboard.option_schema import Kind, Option
 from microcalibrate.errors import InvalidOption
 
@@ -83,7 +83,7 @@ def _grid(
         for place, option in zip(places, options[start : start + COLUMNS], strict=False):
             with place:
                 _field(f"{prefix}_{option.name}", option, columns, values)
-                st.caption(option.help)
+                st.caption(words.of_the_page(option.help))
 
 
 def _field(key: str, option: Option, columns: Sequence[str], values: dict[str, Any]) -> None:

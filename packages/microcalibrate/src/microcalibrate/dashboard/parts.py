@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from l0.reports.palette import DARK
+from microcalibrate.dashboard import links
 from microcalibrate.errors import CalibrationError
 from microcalibrate.reports.page import Listing, Paragraph, Part, Sentences, Tiles, Verdict
 
@@ -27,8 +28,6 @@ LINE_HEIGHT = 17
 """Pixels of a line of a figure's explanation."""
 # What figures put into their own texts; those of users are escaped there.
 _TAG = re.compile(r"</?b>|<br>")
-TABS = ("tab", "view")
-"""Keys of rows of tabs."""
 CHART_CONFIG = {
     "displaylogo": False,
     "modeBarButtons": [["toImage"]],
@@ -112,20 +111,12 @@ def tabs(draws: Mapping[str, Callable[[], None]], key: str = "tab") -> None:
         draws: Title of each tab, in words of the page's own, to what draws it.
         key: Name in the address.
     """
-    wanted = st.session_state.pop(f"next_{key}", None)
-    if wanted in draws:
-        st.session_state[key] = wanted
-    made = st.tabs(list(draws), key=key, bind="query-params")
+    titles = list(draws)
+    made = st.tabs(titles, **links.kept(key, titles[0], titles))
     for tab, draw in zip(made, draws.values(), strict=True):
         if tab.open:
             with tab:
                 draw()
-
-
-def open_next(tabs: Mapping[str, str]) -> None:
-    """Have tabs open where they are drawn next: the title of one by the key of its row."""
-    for key, title in tabs.items():
-        st.session_state[f"next_{key}"] = title
 
 
 def empty(title: str, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from microcalibrate.cli.flags import in_flags
 from microcalibrate.dashboard import parts
-from microcalibrate.reports.page import Figure, Part, Section, Sentences, Table, Verdict
+from microcalibrate.dashboard.words import of_the_page
+from microcalibrate.reports.page import Figure, Part, Section, Sentences, Table, Tiles, Verdict
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.context import Context
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 KEPT = 8
 LONG = 12
 """Rows of a table from which on it is folded above a figure."""
-_FLAG = re.compile(r"`?--(no-)?([a-z][a-z0-9-]*)`?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,28 +73,26 @@ def _read(folder: str, kind: str, _written: int) -> Saved:
     return Saved(result, report.headline(told), lead, report.sections(told))
 
 
+def said(label: str) -> str:
+    """A label with the name of an option in it, as people would say it.
+
+    Examples:
+        >>> said("l0_lambda chosen")
+        'L0 lambda chosen'
+    """
+    return label.replace("_", " ").capitalize() if "_" in label else label
+
+
 def _in_words(part: Part) -> Part:
     """A part that names options as the forms of the page do."""
     if isinstance(part, Verdict):
         return replace(part, words=of_the_page(part.words), meaning=of_the_page(part.meaning))
+    if isinstance(part, Tiles):
+        tiles = [(number, said(label), beside) for number, label, beside in part.tiles]
+        return replace(part, tiles=tiles)
     if isinstance(part, Sentences):
         return replace(part, sentences=[of_the_page(each) for each in part.sentences])
     return part
-
-
-def of_the_page(text: str) -> str:
-    """A message of the library in the words of the page.
-
-    Examples:
-        >>> of_the_page("Raise lambda_max, or flag them with flag_dominating=True.")
-        'Raise “Lambda max”, or flag them with “Flag dominating”.'
-    """
-
-    def label(flag: re.Match[str]) -> str:
-        name = flag[2].replace("-", " ").capitalize()
-        return f"“{name}” off" if flag[1] else f"“{name}”"
-
-    return _FLAG.sub(label, in_flags(text)).replace("`", "")
 
 
 def show(found: Saved, further: Mapping[str, Callable[[], None]] | None = None) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import streamlit as st
 
@@ -23,6 +24,7 @@ from microcalibrate.jobs import Workspace
 LOGGER = logging.getLogger(__name__)
 # A symbol of Streamlit's would be fetched from another server.
 ICON = Path(__file__).with_name("icon.svg")
+HISTORY = f"<script>{Path(__file__).with_name('history.js').read_text('utf-8')}</script>"
 START = "start"
 """The screen at the root of the page."""
 SECONDS_OPEN = 10
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     st.set_page_config(page_title="microcalibrate", page_icon=str(ICON), layout="wide")
     st.html(style())
+    # The script is the page's own, the same for everyone.
+    st.html(HISTORY, unsafe_allow_javascript=True)
     given = _parser().parse_args(list(arguments))
     guarded(lambda: _draw(given))
 
@@ -72,10 +76,16 @@ def _draw(given: argparse.Namespace) -> None:
             _framed(screen, context),
             title=screen.title,
             icon=screen.icon,
-            url_path=screen.url,
+            # The screen at the root has no other address; the one of its name leads there.
+            url_path=f"{START}_" if screen.url == START else screen.url,
             default=screen.url == START,
         )
-    current = st.navigation(list(pages.values()), position="hidden")
+    start = _unlisted(START, lambda: context.go(START, **dict(st.query_params)))
+    unknown = [
+        _unlisted(address, lambda: guarded(lambda: _nothing_here(context)))
+        for address in _unknown({*pages, f"{START}_"})
+    ]
+    current = st.navigation([*pages.values(), start, *unknown], position="hidden")
     with st.sidebar:
         _navigation(pages)
     current.run()
@@ -90,6 +100,28 @@ def _framed(screen: Screen, context: Context) -> Callable[[], None]:
 
     draw.__name__ = f"screen_{screen.url}"
     return draw
+
+
+def _unlisted(address: str, draw: Callable[[], None]) -> Any:
+    def drawn() -> None:
+        draw()
+
+    return st.Page(drawn, title="microcalibrate", url_path=address, visibility="hidden")
+
+
+def _unknown(known: Collection[str]) -> list[str]:
+    """Addresses that the reader has asked for, and that no screen has."""
+    asked = unquote(urlsplit(st.context.url or "").path.rpartition("/")[-1]).strip()
+    found: list[str] = st.session_state.setdefault("unknown_addresses", [])
+    if asked and asked not in {*known, *found}:
+        found.append(asked)
+    return found
+
+
+def _nothing_here(context: Context) -> None:
+    st.title("Nothing here", anchor=False)
+    parts.note("No screen has this address. All screens stand in the list on the left.")
+    context.link(START, "Go to the start")
 
 
 def _navigation(pages: dict[str, Any]) -> None:

@@ -23,6 +23,14 @@ _PAGE = """
   margin: 12px 0; }
 .stHtml .empty p:first-child { font-weight: 600; }
 .stHtml .empty p { margin: 2px 0; }
+@media (max-width: 1100px) {
+  .stHtml .wide th, .stHtml .wide td { font-size: 13px; padding: 7px 5px; }
+  .stHtml .wide th:first-child, .stHtml .wide td:first-child { min-width: 130px; }
+  .stHtml .wide .words { min-width: 80px; }
+}
+@media (min-width: 769px) and (max-width: 1000px) {
+  .stSidebar[aria-expanded=true] { max-width: 205px; min-width: 205px; width: 205px; }
+}
 """
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from microcalibrate.cli.flags import in_flags
 from microcalibrate.figures.plotting import amount, readable
 
+_FLAG = re.compile(r"`?--(no-)?([a-z][a-z0-9-]*)`?")
 _SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@])")
 
 # Below each, the number of seconds is told in this unit.
@@ -84,3 +86,18 @@ def figure(value: float) -> str:
     if 1000 <= size < 1e12:
         return f"{'−' if value < 0 else ''}{size:,.0f}"
     return amount(value)
+
+
+def of_the_page(text: str) -> str:
+    """A message of the library in the words of the page.
+
+    Examples:
+        >>> of_the_page("Raise lambda_max, or flag them with flag_dominating=True.")
+        'Raise “Lambda max”, or flag them with “Flag dominating”.'
+    """
+
+    def label(flag: re.Match[str]) -> str:
+        name = flag[2].replace("-", " ").capitalize()
+        return f"“{name}” off" if flag[1] else f"“{name}”"
+
+    return _FLAG.sub(label, in_flags(text)).replace("`", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from microcalibrate.dashboard import drafts, embedded, parts, progress, words
 from microcalibrate.dashboard.screen import Screen
 from microcalibrate.figures.plotting import amount
 from microcalibrate.io import read_table
+from microcalibrate.jobs import RunState
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.context import Context
@@ -24,6 +26,10 @@ ENCODINGS = {
     "utf-16": "Unicode of some spreadsheets",
     "latin-1": "old files of western Europe",
 }
+_ENCODING = re.compile(
+    r'(, for example |: )?encoding="([\w-]+)", on the command line --encoding [\w-]+'
+)
+"""How an import tells the option that the page has a list for."""
 
 
 def render(context: Context) -> None:
@@ -41,9 +47,13 @@ def render(context: Context) -> None:
     if dataset is None:
         return
     if dataset.profile is None:
-        progress.watch(dataset.run, "Reading the table")
+        error = progress.error_of(dataset.run, {str(dataset.upload): dataset.name})
+        if dataset.run.state is RunState.FAILED and error:
+            parts.notice("Not read.", words.of_the_page(_ENCODING.sub(_choose_below, error)))
+        else:
+            progress.watch(dataset.run, "Reading the table")
         if dataset.run.state.is_over:
-            _read_again(context, dataset)
+            _read_again(context, dataset, error)
             _remove(context, dataset)
         return
     _overview(dataset)
@@ -87,19 +97,28 @@ def _take_up(context: Context) -> None:
         context.go("data", dataset=dataset.id)
 
 
-def _read_again(context: Context, dataset: Dataset) -> None:
-    """Offer another encoding for a file that could not be read."""
+def _read_again(context: Context, dataset: Dataset, error: str) -> None:
+    """Offer another encoding for a file that could not be read, unless that was not the reason."""
     if ".csv" not in dataset.upload.suffixes:
         return
+    proposed = _ENCODING.search(error)
+    if error and proposed is None:
+        return
+    names = list(ENCODINGS)
     encoding = st.selectbox(
         "Encoding of the file",
-        list(ENCODINGS),
+        names,
+        index=names.index(proposed[2]) if proposed and proposed[2] in names else 0,
         format_func=lambda name: f"{name}: {ENCODINGS[name]}",
         key=f"encoding_{dataset.id}",
     )
     if st.button("Read it again", key=f"read_again_{dataset.id}"):
         context.workspace.import_again(dataset.id, encoding=encoding)
         st.rerun()
+
+
+def _choose_below(option: re.Match[str]) -> str:
+    return f"{': ' if option[1] else ''}choose {option[2]} below"
 
 
 def _overview(dataset: Dataset) -> None:

@@ -82,7 +82,7 @@ def _column_config(dataset: Dataset) -> dict[str, Any]:
         "name": config.TextColumn("name", required=True, width=230),
         "value": config.NumberColumn("target", required=True, format="localized", width=150),
         "variable": config.SelectboxColumn("variable", options=columns, width=130),
-        "aggregate": config.SelectboxColumn("of it", options=aggregates, width=80),
+        "aggregate": config.SelectboxColumn("statistic", options=aggregates, width=85),
         "filter": config.TextColumn("where", width=200),
         "tolerance": config.NumberColumn("tolerance", min_value=0.0, width=90),
         "importance": config.NumberColumn("importance", min_value=0.0, width=95),
