@@ -67,6 +67,42 @@ def linked_units(
     return frame, unit_weights(frame, column)
 
 
+def frame_of(tables: Any) -> Frame:
+    """Tables with their links, where weights come from elsewhere.
+
+    Args:
+        tables: A survey, or a DataFrame per entity whose identifiers and links have their usual
+            names (`household_id` identifies households, and links every table that has it). The
+            unit is the one entity that belongs to no other.
+
+    Raises:
+        InvalidProblem: If they are not linked, or several belong to no other.
+
+    Examples:
+        >>> import pandas as pd
+        >>> homes = pd.DataFrame({"household_id": [7, 9]})
+        >>> people = pd.DataFrame({"household_id": [9, 7, 9]})
+        >>> frame_of({"person": people, "household": homes}).unit
+        'household'
+    """
+    if isinstance(tables, SurveyTables):
+        return Frame(tables.tables, tables.unit, tables.ids, tables.links)
+    frames = {
+        str(name): table.to_pandas() if hasattr(table, "to_pandas") else table
+        for name, table in tables.items()
+    }
+    ids = _ids_of(frames)
+    links = _links_of(frames, ids)
+    tops = [name for name in frames if name not in links]
+    if len(tops) != 1:
+        raise InvalidProblem(
+            f"of the tables {', '.join(map(repr, frames))}, {len(tops)} belong to no other by a "
+            "column that is called like its identifier, such as household_id: one must. Hand over "
+            "a survey that says its links."
+        )
+    return Frame(frames, tops[0], ids, links)
+
+
 def without_rows(frame: Frame) -> tuple[str, ...]:
     """A sentence for each table in which units have no row, such as households without persons.
 

@@ -41,6 +41,7 @@ class Estimand:
         build: From the variables' numbers, one array each, and the mask, to the statistic; None
             for a difference.
         parts: The two that a difference is of.
+        entity: Which of linked tables it is of; None is the one with a row per record.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Estimand:
     where: str | None
     build: Callable[[list[Vector], Mask], Statistic] | None
     parts: tuple[Estimand, ...] = ()
+    entity: str | None = None
 
     def bind(self, data: Any, n_records: int) -> Statistic:
         """The statistic of given records.
@@ -102,12 +104,20 @@ class Estimand:
         return np.where(mask, values, 0.0)
 
 
-def total(variable: Variable, *, where: str | None = None, name: str | None = None) -> Estimand:
+def total(
+    variable: Variable,
+    *,
+    where: str | None = None,
+    entity: str | None = None,
+    name: str | None = None,
+) -> Estimand:
     """The population total of a variable.
 
     Args:
         variable: Column of the data, or numbers, shape `(n_records,)`.
         where: Condition that records must meet, as in tables of targets: `"age >= 65"`.
+        entity: Which of linked tables it is about, such as "person": its rows have the weights of
+            the records that they belong to. Conditions may name columns of these too.
         name: Label in tables.
 
     Returns:
@@ -121,21 +131,32 @@ def total(variable: Variable, *, where: str | None = None, name: str | None = No
     def build(numbers: list[Vector], mask: Mask) -> Statistic:
         return FunctionOfTotals(numbers[0][:, None], lambda t: float(t[0]), np.ones_like, mask)
 
-    return Estimand(_named(name, "total", (variable,), where), "total", (variable,), where, build)
+    label = _named(name, "total", (variable,), where)
+    return Estimand(label, "total", (variable,), where, build, entity=entity)
 
 
-def count(*, where: str | None = None, name: str | None = None) -> Estimand:
+def count(
+    *, where: str | None = None, entity: str | None = None, name: str | None = None
+) -> Estimand:
     """The number of persons (or households) in the population; see `total`."""
-    return replace(total(1.0, where=where, name=_named(name, "count", (), where)), kind="count")
+    label = _named(name, "count", (), where)
+    return replace(total(1.0, where=where, entity=entity, name=label), kind="count")
 
 
-def mean(variable: Variable, *, where: str | None = None, name: str | None = None) -> Estimand:
+def mean(
+    variable: Variable,
+    *,
+    where: str | None = None,
+    entity: str | None = None,
+    name: str | None = None,
+) -> Estimand:
     """The mean of a variable; of a truth value, the share for which it holds. See `total`."""
 
     def build(numbers: list[Vector], mask: Mask) -> Statistic:
         return ratio_of(numbers[0], mask.astype(np.float64), mask)
 
-    return Estimand(_named(name, "mean", (variable,), where), "mean", (variable,), where, build)
+    label = _named(name, "mean", (variable,), where)
+    return Estimand(label, "mean", (variable,), where, build, entity=entity)
 
 
 def ratio(
@@ -143,6 +164,7 @@ def ratio(
     denominator: Variable,
     *,
     where: str | None = None,
+    entity: str | None = None,
     name: str | None = None,
 ) -> Estimand:
     """The total of one variable over that of another; see `total`."""
@@ -151,7 +173,7 @@ def ratio(
         return ratio_of(numbers[0], numbers[1], mask)
 
     both = (numerator, denominator)
-    return Estimand(_named(name, "ratio", both, where), "ratio", both, where, build)
+    return Estimand(_named(name, "ratio", both, where), "ratio", both, where, build, entity=entity)
 
 
 def difference(first: Estimand, second: Estimand, *, name: str | None = None) -> Estimand:
@@ -169,7 +191,8 @@ def difference(first: Estimand, second: Estimand, *, name: str | None = None) ->
         What to hand to `estimate`.
 
     Raises:
-        InvalidEstimand: If one of them is a quantile, which has no derivative.
+        InvalidEstimand: If one of them is a quantile, which has no derivative, or they are of two
+            entities.
 
     Examples:
         >>> men, women = (mean("income", where=f"sex == '{one}'") for one in "mf")
@@ -183,9 +206,14 @@ def difference(first: Estimand, second: Estimand, *, name: str | None = None) ->
                 "error. Take the difference of its values in replicates: "
                 "ReplicateWeights.confidence_interval."
             )
+    if first.entity != second.entity:
+        raise InvalidEstimand(
+            f"{first.name} is of the entity {first.entity!r} and {second.name} of "
+            f"{second.entity!r}: a difference is of one."
+        )
 
     label = f"{first.name} - {second.name}" if name is None else name
-    return Estimand(label, "difference", (), None, None, (first, second))
+    return Estimand(label, "difference", (), None, None, (first, second), first.entity)
 
 
 def quantile(
@@ -193,6 +221,7 @@ def quantile(
     probability: float = 0.5,
     *,
     where: str | None = None,
+    entity: str | None = None,
     name: str | None = None,
 ) -> Estimand:
     """The value below which a share of the population lies: 0.5 is the median.
@@ -205,6 +234,7 @@ def quantile(
         variable: See `total`.
         probability: The share, in (0, 1).
         where: See `total`.
+        entity: See `total`.
         name: See `total`.
 
     Returns:
@@ -224,7 +254,7 @@ def quantile(
         return Quantile(numbers[0], float(probability), mask)
 
     label = _named(name, "quantile", (variable, probability), where)
-    return Estimand(label, "quantile", (variable,), where, build)
+    return Estimand(label, "quantile", (variable,), where, build, entity=entity)
 
 
 def smooth(
@@ -233,6 +263,7 @@ def smooth(
     *,
     gradient: Callable[[Vector], Vector] | None = None,
     where: str | None = None,
+    entity: str | None = None,
     name: str = "smooth",
 ) -> Estimand:
     """A smooth function of population totals.
@@ -242,6 +273,7 @@ def smooth(
         variables: Columns of the data, arrays, or a number for all records: `1` counts them.
         gradient: From the totals to the derivatives; central differences if None.
         where: See `total`.
+        entity: See `total`.
         name: See `total`.
 
     Returns:
@@ -258,7 +290,7 @@ def smooth(
         kept = [np.where(mask, one, 0.0) for one in numbers]
         return FunctionOfTotals(np.column_stack(kept), function, gradient, mask)
 
-    return Estimand(name, "smooth", tuple(variables), where, build)
+    return Estimand(name, "smooth", tuple(variables), where, build, entity=entity)
 
 
 def own(

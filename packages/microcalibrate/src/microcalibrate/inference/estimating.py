@@ -19,6 +19,7 @@ from microcalibrate.inference.cautions import DesignVarianceWarning, cautions_of
 from microcalibrate.inference.design import SurveyDesign
 from microcalibrate.inference.estimands import Estimand
 from microcalibrate.inference.estimates import Estimates
+from microcalibrate.inference.linked_data import Tables
 from microcalibrate.inference.members import Members
 from microcalibrate.inference.replicate_weights import ReplicateWeights
 from microcalibrate.inference.sampling_error import (
@@ -28,7 +29,12 @@ from microcalibrate.inference.sampling_error import (
     covariance_of_targets,
 )
 from microcalibrate.inference.sensitivity import Sensitivity
-from microcalibrate.inference.statistics import Differentiable, Quantile, Statistic
+from microcalibrate.inference.statistics import (
+    Differentiable,
+    OfMembers,
+    Statistic,
+    is_quantile,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +70,9 @@ def estimate(
         what: What to estimate: `total("income")`, `mean("age")`, `ratio("tax", "income")`,
             `quantile("income", 0.5)`, `count()`, `smooth(…)`, `own(…)`.
         data: Table with the columns that these name, one row per record: the records that were
-            calibrated, in their order.
+            calibrated, in their order. Or the linked tables of `Calibration.from_tables`: then
+            `mean("wages", entity="person")` is of persons, who have the weights of their
+            households; the design names columns of these, and `records` counts them.
         design: How the records were drawn.
         replicates: Replicate weights instead of a design.
         by: Column, or columns, of domains: each combination of their values has rows of its own.
@@ -104,12 +112,13 @@ def estimate(
     calibration = weights if isinstance(weights, Calibration) else None
     members = Members.of(calibration) if calibration else None
     final = members.weights if members else checked_weights(weights)
-    errors = _sampling_error(members, final, data, design, replicates, residuals)
+    tables = Tables.of(data, len(final))
+    errors = _sampling_error(members, final, tables.own, design, replicates, residuals)
     from_targets = _target_error(members, final, target_errors)
     cautions = cautions_of(calibration, design, replicates)
     for caution in cautions:
         warnings.warn(caution, DesignVarianceWarning, stacklevel=2)
-    names, rows = _rows(what, by, data, len(final))
+    names, rows = _rows(what, by, tables)
     return Estimates(
         *_tabulated(rows, names, final, errors, from_targets, level),
         level=level,
@@ -160,9 +169,10 @@ def weighted_residuals(
     members = Members.of(weights) if isinstance(weights, Calibration) else None
     final = members.weights if members else checked_weights(weights)
     design = SurveyDesign(psu=members.cluster if members else None)
-    errors = _sampling_error(members, final, data, design, None, residuals)
+    tables = Tables.of(data, len(final))
+    errors = _sampling_error(members, final, tables.own, design, None, residuals)
     assert isinstance(errors, LinearisedError)
-    names, rows = _rows(what, by, data, len(final))
+    names, rows = _rows(what, by, tables)
     smooth = [_differentiable(row, row.statistic.value(final)) for row in rows]
     labels = [
         ", ".join([row.name, *(f"{k}={v}" for k, v in zip(names, row.domain, strict=True))])
@@ -184,24 +194,29 @@ class _Row:
 
 
 def _rows(
-    what: Estimand | Sequence[Estimand], by: str | Sequence[str] | None, data: Any, n_records: int
+    what: Estimand | Sequence[Estimand], by: str | Sequence[str] | None, data: Tables
 ) -> tuple[list[str], list[_Row]]:
     """Columns of the domains, and each statistic in each of them."""
     wanted = [what] if isinstance(what, Estimand) else list(what)
     if not wanted:
         raise InvalidEstimand("nothing is asked for: give total(…), mean(…) or the like.")
-    names, domains = _domains(by, data, n_records)
-    return names, [
-        _Row(one.name, values, bound.within(mask))
-        for one, bound in [(one, one.bind(data, n_records)) for one in wanted]
-        for values, mask in domains
-    ]
+    rows = []
+    for one in wanted:
+        level = data.level(one.entity)
+        bound = one.bind(level.columns, level.n_rows)
+        for values, mask in _domains(by, level.columns, level.n_rows):
+            inside = bound.within(mask)
+            if level.record is not None:
+                inside = OfMembers(inside, level.record, data.n_records)
+            rows.append(_Row(one.name, values, inside))
+    return [by] if isinstance(by, str) else list(by or []), rows
 
 
 def _differentiable(row: _Row, value: float) -> Differentiable:
     """What has a derivative: the statistic itself, or for a quantile the share below it."""
-    if isinstance(row.statistic, Quantile):
-        return row.statistic.share_below(value)
+    if is_quantile(row.statistic):
+        below: Differentiable = row.statistic.share_below(value)  # type: ignore[union-attr]
+        return below
     return row.statistic  # type: ignore[return-value]  # any other statistic is differentiable
 
 
@@ -254,11 +269,11 @@ def _target_error(members: Members | None, weights: Vector, given: Any) -> Targe
 
 def _domains(
     by: str | Sequence[str] | None, data: Any, n_records: int
-) -> tuple[list[str], list[tuple[tuple[Any, ...], Mask]]]:
-    """Columns of the domains, and for each combination of their values a mask."""
+) -> list[tuple[tuple[Any, ...], Mask]]:
+    """Each combination of the values of columns, and a mask of it."""
     names = [by] if isinstance(by, str) else list(by or [])
     if not names:
-        return [], [((), np.ones(n_records, dtype=np.bool_))]
+        return [((), np.ones(n_records, dtype=np.bool_))]
     if data is None:
         raise InvalidEstimand("by= names columns, and no data were given: pass data=.")
     columns = Columns(data)
@@ -282,7 +297,7 @@ def _domains(
             )
         labels.append(values)
     cells = sorted(set(zip(*(one.tolist() for one in labels), strict=True)))
-    return names, [
+    return [
         (
             cell,
             np.logical_and.reduce([one == value for one, value in zip(labels, cell, strict=True)]),
@@ -315,10 +330,11 @@ def _tabulated(
         reach = float(stats.t.ppf(0.5 + level / 2, freedom)) if freedom > 0 else float("nan")
         low, high = values[k] - reach * error, values[k] + reach * error
         stretch = 1.0
-        if isinstance(row.statistic, Quantile):
+        if is_quantile(row.statistic):
             share = smooth[k].value(weights)
             low, high = (
-                row.statistic.at(share + sign * reach * error, weights) for sign in (-1, 1)
+                row.statistic.at(share + sign * reach * error, weights)  # type: ignore[union-attr]
+                for sign in (-1, 1)
             )
             in_values = (high - low) / (2 * reach)
             stretch, error = (in_values / error if error > 0 else 0.0), in_values
@@ -337,9 +353,9 @@ def _tabulated(
             for name, part in (("sampling_error", sampling), ("target_error", targets)):
                 cells[name] = stretch * float(np.sqrt(max(part[k, k], 0.0)))
         table.append(cells)
-    is_quantile = np.array([isinstance(row.statistic, Quantile) for row in rows])
-    covariance[is_quantile] = np.nan
-    covariance[:, is_quantile] = np.nan
+    quantiles = np.array([is_quantile(row.statistic) for row in rows])
+    covariance[quantiles] = np.nan
+    covariance[:, quantiles] = np.nan
     return pd.DataFrame(table), covariance
 
 

@@ -179,6 +179,60 @@ class DifferenceOf:
 
 
 @dataclass(frozen=True, eq=False)
+class OfMembers:
+    """A statistic of rows that belong to records and have their weights: persons of households.
+
+    Attributes:
+        statistic: Of the rows.
+        record: Record of each row, shape `(n_rows,)`.
+        n_records: How many records there are.
+    """
+
+    statistic: Statistic
+    record: npt.NDArray[np.intp]
+    n_records: int
+
+    @property
+    def mask(self) -> Mask:
+        """See `Statistic.mask`: records with a row that counts."""
+        return np.bincount(self.record[self.statistic.mask], minlength=self.n_records) > 0
+
+    def value(self, weights: Vector) -> float:
+        """See `Statistic.value`."""
+        return self.statistic.value(weights[self.record])
+
+    def values(self, weights: Matrix) -> Vector:
+        """See `Statistic.values`."""
+        return self.statistic.values(weights[self.record])
+
+    def influence(self, weights: Vector) -> Vector:
+        """See `Differentiable.influence`: what the rows of a record add up to."""
+        of_rows = self.statistic.influence(weights[self.record])  # type: ignore[attr-defined]  # of quantiles it is not asked
+        return np.asarray(np.bincount(self.record, of_rows, self.n_records))
+
+    def within(self, mask: Mask) -> OfMembers:
+        """See `Statistic.within`."""
+        return replace(self, statistic=self.statistic.within(mask[self.record]))
+
+    def at(self, probability: float, weights: Vector) -> float:
+        """See `Quantile.at`, for a quantile."""
+        assert isinstance(self.statistic, Quantile)
+        return self.statistic.at(probability, weights[self.record])
+
+    def share_below(self, quantile: float) -> OfMembers:
+        """See `Quantile.share_below`, for a quantile."""
+        assert isinstance(self.statistic, Quantile)
+        return replace(self, statistic=self.statistic.share_below(quantile))
+
+
+def is_quantile(statistic: Statistic) -> bool:
+    """Whether a statistic has no derivative, but the share below it has."""
+    return isinstance(
+        statistic.statistic if isinstance(statistic, OfMembers) else statistic, Quantile
+    )
+
+
+@dataclass(frozen=True, eq=False)
 class OwnStatistic:
     """A statistic of the user's own, with its influence function.
 

@@ -15,7 +15,7 @@ from microcalibrate.targets.rows import (
     is_included,
     read_rows,
 )
-from microcalibrate.targets.units import builder_of, targets_of_units
+from microcalibrate.targets.units import WithUnit, builder_of, targets_of_units
 
 __all__ = [
     "AGGREGATES",
@@ -25,6 +25,7 @@ __all__ = [
     "Declared",
     "Difference",
     "Targets",
+    "WithUnit",
     "build_targets",
     "builder_of",
     "declared",

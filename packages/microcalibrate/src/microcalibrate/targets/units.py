@@ -137,7 +137,7 @@ def builder_of(
         raise InvalidTargetTable(f"The table {entity!r} has no rows, so no target can be met.")
     if entity == unit:
         return ColumnBuilder(columns)
-    return ColumnBuilder(columns, Columns(_WithUnit(tables[entity], tables[unit], unit_rows)))
+    return ColumnBuilder(columns, Columns(WithUnit(tables[entity], tables[unit], unit_rows)))
 
 
 def _members(of_unit: Index, n_units: int) -> sp.csr_array:
@@ -151,7 +151,7 @@ def _nearest(name: str, known: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _WithUnit(Mapping[str, Any]):
+class WithUnit(Mapping[str, Any]):
     """Columns of a table, and those of the unit that it has none of that name for.
 
     Attributes:
