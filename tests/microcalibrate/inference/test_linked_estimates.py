@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
+from typer.testing import CliRunner
 
 from microcalibrate import Calibration
+from microcalibrate.cli import app
 from microcalibrate.errors import InvalidEstimand, InvalidProblem
 from microcalibrate.inference import (
     Replication,
@@ -183,6 +187,42 @@ def test_a_survey_says_its_own_links() -> None:
 def test_what_does_not_fit_is_refused(data: Any, what: Any, error: Any, part: str) -> None:
     with pytest.raises(error, match=part):
         estimate(of_homes(), what, data, design=DESIGN)
+
+
+@pytest.mark.parametrize("place", ["homes.csv --table person=people.csv", "survey"])
+def test_the_command_line_makes_a_run_of_linked_tables_again(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "survey").mkdir()
+    for file, table in {
+        "homes.csv": HOMES, "people.csv": PERSONS, "survey/household.csv": HOMES,
+        "survey/person.csv": PERSONS,
+    }.items():  # fmt: skip
+        table.to_csv(file, index=False)
+    pd.DataFrame(TARGETS).assign(entity="person").to_csv("targets.csv", index=False)
+    common = f"{place} --targets targets.csv --quiet"
+    asked_for = (
+        "--entity person --total wages --mean age --by sex --psu area --strata region --nest"
+    )
+    lines = [
+        f"calibrate {common} --weight weight --distance raking --no-report --out run",
+        f"estimate run {common} {asked_for} --out found.csv --residuals residuals.csv",
+        f"estimate run {common} --mean rent --psu area --strata region --nest --out rent.csv "
+        "--replicates jackknife",
+    ]
+    for line in lines:
+        done = CliRunner().invoke(app, shlex.split(line))
+        assert done.exit_code == 0, done.output
+    made = of_homes()
+    wanted = [total("wages", entity="person"), mean("age", entity="person")]
+    expected = estimate(made, wanted, TABLES, design=DESIGN, by="sex").table
+    replicates = replicate_weights(made, Replication.jackknife(DESIGN, HOMES), progress=False)
+    rent = estimate(made, mean("rent"), HOMES, replicates=replicates).table
+
+    assert_allclose(pd.read_csv("found.csv")[SAME], expected[SAME])
+    assert_allclose(pd.read_csv("rent.csv")[SAME], rent[SAME])
+    assert len(pd.read_csv("residuals.csv")) == N_HOMES
 
 
 def test_a_difference_is_of_one_entity() -> None:

@@ -67,13 +67,15 @@ def linked_units(
     return frame, unit_weights(frame, column)
 
 
-def frame_of(tables: Any) -> Frame:
+def frame_of(tables: Any, *, unit: str | None = None, ids: Any = None, links: Any = None) -> Frame:
     """Tables with their links, where weights come from elsewhere.
 
     Args:
-        tables: A survey, or a DataFrame per entity whose identifiers and links have their usual
-            names (`household_id` identifies households, and links every table that has it). The
-            unit is the one entity that belongs to no other.
+        tables: A survey, or a DataFrame per entity.
+        unit: The entity that carries the weight; the one that belongs to no other if None.
+        ids: Identifier column of each entity; `<entity>_id`, where it is there, if None.
+        links: Child entity to (parent entity to link column); columns of a child that are called
+            like a parent's identifier if None.
 
     Raises:
         InvalidProblem: If they are not linked, or several belong to no other.
@@ -91,9 +93,11 @@ def frame_of(tables: Any) -> Frame:
         str(name): table.to_pandas() if hasattr(table, "to_pandas") else table
         for name, table in tables.items()
     }
-    ids = _ids_of(frames)
-    links = _links_of(frames, ids)
+    ids = _ids_of(frames) if ids is None else ids
+    links = _links_of(frames, ids) if links is None else links
     tops = [name for name in frames if name not in links]
+    if unit is not None:
+        return Frame(frames, unit, ids, links)
     if len(tops) != 1:
         raise InvalidProblem(
             f"of the tables {', '.join(map(repr, frames))}, {len(tops)} belong to no other by a "

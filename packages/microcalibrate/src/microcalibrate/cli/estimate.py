@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from microcalibrate.cli.app import complain, say
-from microcalibrate.cli.options import Quiet
+from microcalibrate.cli.linked import Source, linked_arguments
+from microcalibrate.cli.options import EntityTables, Links, Quiet, Unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,10 @@ def estimate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a calibration.")],
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="The table that was calibrated: the same records."),
+        typer.Argument(
+            metavar="DATA",
+            help="The table that was calibrated: the same records; or a folder of linked tables.",
+        ),
     ],
     targets: Annotated[
         Path | None,
@@ -34,6 +38,13 @@ def estimate(
             help="Table of targets that the run was calibrated to, or folder with its matrix.npz. "
             "Without it weights are taken as given, and their making is not in the errors."
         ),
+    ] = None,
+    unit: Unit = None,
+    table: EntityTables = None,
+    link: Links = None,
+    entity: Annotated[
+        str | None,
+        typer.Option(metavar="ENTITY", help="Of linked tables, whose columns are meant. [unit]"),
     ] = None,
     total: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Population total; again for more.")
@@ -130,20 +141,22 @@ def estimate(
     quiet: Quiet = False,
 ) -> None:
     """Estimate totals, means, ratios and quantiles of a run, with standard errors."""
-    asked = _asked(total, mean, ratio, quantile, count, where)
+    asked = _asked(total, mean, ratio, quantile, count, where, entity)
     if minus is not None and quantile:
         raise typer.BadParameter("--minus: a quantile has no derivative, so no linearised error.")
     _check(replicates, replicate_type, n_replicates, rho, seed, on_failure, parts, replicates_out)
     if residuals is not None and replicates is not None:
         raise typer.BadParameter("--residuals are linearised: leave --replicates out.")
     from microcalibrate import inference
-    from microcalibrate.io import read_table
     from microcalibrate.result import CalibrationResult
 
     if minus is not None:
-        less = _asked(total, mean, ratio, quantile, count, minus)
+        less = _asked(total, mean, ratio, quantile, count, minus, entity)
         asked = [inference.difference(*both) for both in zip(asked, less, strict=True)]
-    table = read_table(data)
+    source = Source(
+        data, targets=targets, unit=unit, tables=tuple(table or ()), links=tuple(link or ())
+    )
+    read, own = _read(source)
     declared = _declared(targets)
     if targets is None and (replicates or target_errors):
         raise typer.BadParameter(
@@ -160,10 +173,10 @@ def estimate(
         from microcalibrate.inference.saved_runs import calibration_of_run
 
         progress = False if quiet else None
-        weights = calibration_of_run(run, table, declared, progress=progress)
+        weights = calibration_of_run(run, read, declared, progress=progress)
     made = None
     if replicates is not None:
-        drawn = _drawn(replicates, design, table, weights, replicate_type, n_replicates, rho, seed)
+        drawn = _drawn(replicates, design, own, weights, replicate_type, n_replicates, rho, seed)
         made = inference.replicate_weights(
             weights,
             drawn,
@@ -179,7 +192,7 @@ def estimate(
         found = inference.estimate(
             weights,
             asked,
-            table,
+            read,
             design=design if is_designed and made is None else None,
             replicates=made,
             by=by or None,
@@ -190,7 +203,7 @@ def estimate(
     if residuals is not None:
         from microcalibrate.io import write_table
 
-        made_of = inference.weighted_residuals(weights, asked, table, by=by or None)
+        made_of = inference.weighted_residuals(weights, asked, read, by=by or None)
         write_table(made_of, residuals, guard_formulas=residuals.name.endswith((".csv", ".gz")))
     if not quiet:
         say(found.summary())
@@ -208,21 +221,23 @@ def _asked(
     quantile: list[str] | None,
     count: bool,
     where: str | None,
+    entity: str | None,
 ) -> list[Estimand]:
     from microcalibrate import inference
 
-    asked = [inference.count(where=where)] if count else []
-    asked += [inference.total(name, where=where) for name in total or []]
-    asked += [inference.mean(name, where=where) for name in mean or []]
+    of: dict[str, Any] = {"where": where, "entity": entity}
+    asked = [inference.count(**of)] if count else []
+    asked += [inference.total(name, **of) for name in total or []]
+    asked += [inference.mean(name, **of) for name in mean or []]
     for pair in ratio or []:
         numerator, slash, denominator = pair.partition("/")
         if not (numerator and slash and denominator):
             raise typer.BadParameter(f"--ratio {pair}: give two columns, as tax/income.")
-        asked.append(inference.ratio(numerator, denominator, where=where))
+        asked.append(inference.ratio(numerator, denominator, **of))
     for given in quantile or []:
         name, _, share = given.rpartition(":")
         try:
-            asked.append(inference.quantile(name, float(share), where=where))
+            asked.append(inference.quantile(name, float(share), **of))
         except ValueError as error:
             raise typer.BadParameter(
                 f"--quantile {given}: give a column and a share between 0 and 1, as income:0.5."
@@ -263,6 +278,21 @@ def _check(
     for flag, (value, acts) in needs.items():
         if value is not None and not acts:
             raise typer.BadParameter(f"{flag} does nothing here: see --replicates.")
+
+
+def _read(source: Source) -> tuple[Any, pd.DataFrame]:
+    """The data, and the table of the records that were calibrated."""
+    if source.data.is_dir() or source.tables:
+        from microcalibrate.linked_tables import frame_of
+
+        given = linked_arguments(source)
+        frame = frame_of(**{name: value for name, value in given.items() if name != "weight"})
+        return frame, frame.tables[frame.unit]
+    from microcalibrate.io import read_table
+
+    source.refuse_links()
+    table = read_table(source.data)
+    return table, table
 
 
 def _declared(targets: Path | None) -> Any:

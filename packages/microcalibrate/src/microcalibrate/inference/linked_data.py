@@ -55,11 +55,11 @@ class Tables:
             InvalidProblem: If tables are not linked.
         """
         of_tables = isinstance(data, Mapping) and bool(data)
-        if not isinstance(data, SurveyTables) and not (
+        if not isinstance(data, Frame | SurveyTables) and not (
             of_tables and all(hasattr(table, "columns") for table in data.values())
         ):
             return cls(data, None, n_records)
-        frame = frame_of(data)
+        frame = data if isinstance(data, Frame) else frame_of(data)
         if frame.n_units != n_records:
             raise InvalidEstimand(
                 f"the table {frame.unit!r} has {frame.n_units} rows, and there are {n_records} "

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from microcalibrate.calibration import Calibration
+from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.errors import InvalidOption, InvalidProblem
 from microcalibrate.record_options import FILE_NAME
 from microcalibrate.result import CalibrationResult
+from microcalibrate.targets import build_targets, targets_of_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,13 +47,14 @@ SAME_WEIGHTS = 1e-4
 
 
 def calibration_of_run(
-    folder: str | Path, data: pd.DataFrame, targets: Any, *, progress: bool | None = None
+    folder: str | Path, data: pd.DataFrame | Frame, targets: Any, *, progress: bool | None = None
 ) -> Calibration:
     """The calibration of a saved run, made again from its data.
 
     Args:
         folder: What `CalibrationResult.save` wrote.
-        data: The records that were calibrated, one row each, in their order.
+        data: The records that were calibrated, one row each, in their order; or the linked tables,
+            of which one has these.
         targets: The table of targets that was calibrated to, as it was declared; or the estimate
             matrix itself, shape `(n_records, n_targets)`.
         progress: Whether to show a bar; None shows it on a terminal.
@@ -76,9 +79,10 @@ def calibration_of_run(
             "calibration again, or hand the Calibration to microcalibrate.estimate in Python."
         )
     n_records = len(result.weights)
-    if len(data) != n_records:
+    n_rows = data.n_units if isinstance(data, Frame) else len(data)
+    if n_rows != n_records:
         raise InvalidProblem(
-            f"the data have {len(data)} rows, and the run in {folder} has {n_records} records."
+            f"the data have {n_rows} rows, and the run in {folder} has {n_records} records."
         )
     table = result.targets
     matrix, differences = _columns(data, targets, result)
@@ -109,14 +113,24 @@ def calibration_of_run(
 
 
 def _columns(
-    data: pd.DataFrame, targets: Any, result: CalibrationResult
+    data: pd.DataFrame | Frame, targets: Any, result: CalibrationResult
 ) -> tuple[Any, tuple[Difference, ...]]:
     """The estimate matrix, with a column for each target of the run, and which are differences."""
     if not (hasattr(targets, "columns") and "name" in targets.columns):
         return targets, ()
-    from microcalibrate.targets import build_targets
-
-    built = build_targets(data, targets, initial_weights=result.design_weights, differences=True)
+    weights = result.design_weights
+    if isinstance(data, Frame):
+        unit, rows_of = data.unit, data.rows_of
+        built = targets_of_units(
+            data.tables,
+            unit,
+            lambda name: rows_of(name, unit),
+            targets,
+            weights,
+            differences=True,
+        )
+    else:
+        built = build_targets(data, targets, initial_weights=weights, differences=True)
     wanted = result.targets["name"].tolist()
     place = {name: column for column, name in enumerate(built.names)}
     missing = [name for name in wanted if name not in place]
