@@ -142,7 +142,8 @@ def chart(name: str, figure: Figure, alt: str | None = None) -> None:
         alt=alt or _title(figure),
     )
     if explanation:
-        note(explanation)
+        # Shades that stand out from a light page by being darker do so from a dark one by light.
+        note(explanation.replace("darker", "lighter") if is_dark() else explanation)
 
 
 def explained(figure: Figure) -> tuple[Figure, str]:

@@ -25,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 # A symbol of Streamlit's would be fetched from another server.
 ICON = Path(__file__).with_name("icon.svg")
 HISTORY = f"<script>{Path(__file__).with_name('history.js').read_text('utf-8')}</script>"
+SIDEBAR_WIDTH = 210
+"""Pixels; the names of the screens need no more."""
 START = "start"
 """The screen at the root of the page."""
 SECONDS_OPEN = 10
@@ -38,7 +40,12 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: What the command line handed on: `--workspace`, `--run`, `--log`, `--remote`.
     """
-    st.set_page_config(page_title="microcalibrate", page_icon=str(ICON), layout="wide")
+    st.set_page_config(
+        page_title="microcalibrate",
+        page_icon=str(ICON),
+        layout="wide",
+        initial_sidebar_state=SIDEBAR_WIDTH,
+    )
     st.html(style())
     # The script is the page's own, the same for everyone.
     st.html(HISTORY, unsafe_allow_javascript=True)

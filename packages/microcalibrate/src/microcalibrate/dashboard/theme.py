@@ -28,8 +28,10 @@ _PAGE = """
   .stHtml .wide th:first-child, .stHtml .wide td:first-child { min-width: 130px; }
   .stHtml .wide .words { min-width: 80px; }
 }
-@media (min-width: 769px) and (max-width: 1000px) {
-  .stSidebar[aria-expanded=true] { max-width: 205px; min-width: 205px; width: 205px; }
+@media (max-width: 1000px) {
+  .st-key-chart_estimate_bars, .st-key-chart_weights { overflow-x: auto; }
+  .st-key-chart_estimate_bars [data-testid=stFullScreenFrame] { min-width: 760px; }
+  .st-key-chart_weights [data-testid=stFullScreenFrame] { min-width: 620px; }
 }
 """
 
