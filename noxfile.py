@@ -103,7 +103,7 @@ def sdv(session: nox.Session) -> None:
     """The adapter for sdv, apart from all others: its licence and its pandas are its own."""
     extras = "packages/microcalibrate[all,sdv]"
     session.install("torch==2.13.0", "-e", "packages/l0", "-e", extras, "pytest", "hypothesis")
-    session.run("pytest", "tests/microcalibrate/test_sdv_tvae.py", *session.posargs)
+    session.run("pytest", "tests/microcalibrate/regularise/test_sdv_tvae.py", *session.posargs)
 
 
 @nox.session
