@@ -21,16 +21,21 @@ from selenium.webdriver.support.ui import WebDriverWait
 START = "start"
 """The screen at the root."""
 
-# Counts how often the script of the page has begun, from the moment this is run.
+# Counts how often the script of the page has begun, from the moment this is run; also where the
+# whole page was made anew meanwhile.
 _COUNT_RUNS = """
-const app = document.querySelector('[data-testid=stApp]');
-if (!window.runWatcher || window.runWatched !== app) {
+const name = '[data-testid=stApp]';
+if (!window.runWatcher) {
     window.runsBegun = 0;
-    window.runWatched = app;
-    window.runWatcher = new MutationObserver(() => {
-        if (app.dataset.testScriptState === 'running') window.runsBegun += 1;
+    window.runWatcher = new MutationObserver((changes) => changes.forEach((change) => {
+        const added = [...change.addedNodes].filter((node) => node.nodeType === 1);
+        const isNew = added.some((node) => node.matches(name) || node.querySelector(name));
+        const app = change.type === 'attributes' ? change.target : null;
+        if (isNew || (app && app.dataset.testScriptState === 'running')) window.runsBegun += 1;
+    }));
+    window.runWatcher.observe(document.body, {
+        attributeFilter: ['data-test-script-state'], childList: true, subtree: true,
     });
-    window.runWatcher.observe(app, {attributeFilter: ['data-test-script-state']});
 }
 return window.runsBegun;
 """
