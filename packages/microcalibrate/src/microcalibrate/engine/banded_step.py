@@ -7,7 +7,8 @@ curvature `Q`, the step of a proximal Newton method (Lee, Sun and Saunders 2014)
     argmax over d of    g @ d - d @ Q @ d / 2 - tolerance @ abs(y + d)
 
 Which bands hold their target, and at which end, is found by block principal pivoting (Kim and Park
-2010): all that are on the wrong side change at once, or one by one where that gains nothing.
+2010): all that are on the wrong side change at once. Where that goes round in circles, sweeps of
+coordinate descent bring the prices nearer, whose signs are the next choice.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import numpy.typing as npt
 
 from microcalibrate.engine.normal_equations import Given, Matrix, Vector, factor
 
-# All change at once so many times without a gain before they change one by one.
+# All change at once so many times without a gain before the ends are looked for in another way.
 FRUITLESS = 3
-# Hundreds of bands or fewer take some ten; where more are not enough, the interior point method is
-# the shorter road.
+# Sweeps of coordinate descent then, and how often in all.
+SWEEPS = 200
 MOST_PIVOTS = 60
 # Within this share of its tolerance a target counts as inside of its band.
 ROUNDING = 1e-9
@@ -63,6 +64,7 @@ def banded_direction(
     whole[np.diag_indices_from(whole)] += compliance
     ends = np.sign(prices[banded])
     fewest, fruitless = len(banded) + 1, 0
+    swept: Vector | None = None
     for _ in range(MOST_PIVOTS):
         loose = banded[ends == 0]
         is_free = np.ones(len(prices), dtype=np.bool_)
@@ -87,6 +89,19 @@ def banded_direction(
             fewest, fruitless = len(wrong), 0
         else:
             fruitless += 1
-        changed = wrong if fruitless <= FRUITLESS else wrong[-1:]
-        ends[changed] = wanted[changed]
+        if fruitless <= FRUITLESS:
+            ends = wanted
+            continue
+        if swept is None:
+            swept, charge = prices.copy(), np.zeros_like(prices)
+            charge[banded] = tolerance
+        _sweep(whole, gradient - whole @ (swept - prices), swept, charge)
+        ends, fruitless = np.sign(swept[banded]), 0
     raise np.linalg.LinAlgError("no choice of the ends of bands was found")
+
+
+def _sweep(curvature: Matrix, slope: Vector, prices: Vector, charge: Vector) -> None:
+    # Imported here: loading numba costs half a second, and few problems come so far.
+    from microcalibrate.engine.coordinate_sweeps import charged_sweeps
+
+    charged_sweeps(curvature, slope, prices, charge, SWEEPS)

@@ -16,9 +16,13 @@ from microcalibrate.engine.banded_step import banded_direction
 from microcalibrate.engine.normal_equations import Vector, factor
 from microcalibrate.engine.program import Program
 
-SHORTEST_STEP = 1 / 16
-# Bounds are in the way when steps must be cut this often: then another road is shorter.
-MOST_CUT_STEPS = 3
+# Along a direction the dual objective has risen enough where its slope is this share of the first.
+FLAT = 0.5
+# Looks along one direction, and how far from either end of what is left the next one stays.
+MOST_LOOKS = 12
+MARGIN = 0.1
+# Bounds are in the way after so many steps that fell short: then another road is shorter.
+MOST_POOR_STEPS = 4
 # A band whose target has a price below this share of the largest one holds nothing back.
 NO_PRICE = 1e-6
 
@@ -42,7 +46,7 @@ class DualNewton:
         self._program = program
         self.prices = np.zeros(len(program.goal)) if prices is None else prices
         self.step_length = 0.0
-        self._cut_steps = 0
+        self._poor_steps = 0
         self._banded = program.slack_target
         self._tolerance = program.tolerance[self._banded]
         held = np.abs(self.prices[self._banded])
@@ -108,21 +112,41 @@ class DualNewton:
             direction = self._direction(record_weight)
         except np.linalg.LinAlgError:
             return False
-        # The dual objective is concave. Its slope along the direction says how far to go without
-        # a need for its value.
-        slope = self._slope(direction, np.sign(direction))
-        before = self.prices
-        self.step_length = 1.0
-        while self.step_length >= SHORTEST_STEP:
-            self.prices = before + self.step_length * direction
+        return self._walk(direction)
+
+    def _walk(self, direction: Vector) -> bool:
+        """Go so far that the dual objective has nearly stopped rising, one whole step at most.
+
+        That objective is concave: its slope alone says how far to go, by false position.
+        """
+        sign, before = np.sign(direction), self.prices
+        first = self._slope(direction, sign)
+        short, low = 0.0, first
+        far, high = np.inf, -np.inf
+        length = 1.0
+        for _ in range(MOST_LOOKS):
+            self.prices = before + length * direction
             self._look()
-            if abs(self._slope(direction, -np.sign(direction))) <= 0.5 * slope:
-                return self._cut_steps <= MOST_CUT_STEPS
-            self.step_length /= 2
-            self._cut_steps += 1
-        self.prices = before
-        self._look()
-        return False
+            slope = self._slope(direction, -sign)
+            if abs(slope) <= FLAT * first or (slope > 0 and length == 1.0):
+                break
+            if slope > 0:
+                short, low = length, slope
+            else:
+                # Too far, or so far that numbers overflow.
+                far, high = length, slope if np.isfinite(slope) else -np.inf
+            left = far - short
+            guess = short + left * low / (low - high)
+            length = float(np.clip(guess, short + MARGIN * left, far - MARGIN * left))
+        else:
+            length = short
+            self.prices = before + length * direction
+            self._look()
+        self.step_length = length
+        # A whole step that leaves the slope as it was is no better: hard targets that cannot all
+        # hold have prices without end.
+        self._poor_steps += length < 1.0 or slope > FLAT * first
+        return length > 0.0 and self._poor_steps <= MOST_POOR_STEPS
 
     def _direction(self, record_weight: Vector) -> Vector:
         program, columns = self._program, self._program.columns
