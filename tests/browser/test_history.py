@@ -12,7 +12,7 @@ def test_back_and_forward_go_from_screen_to_screen(page, runs):
 
     press(page, page.driver.back, "Downloads", run=runs[0].id)
     press(page, page.driver.back, "Results", run=runs[0].id, tab="Weights")
-    assert open_tab(page) == "Weights"
+    page.until(lambda: open_tab(page) == "Weights", "the tab")
     press(page, page.driver.forward, "Downloads", run=runs[0].id)
     page.shows("Everything in one ZIP archive")
 
@@ -27,18 +27,18 @@ def test_back_leads_to_the_tab_before_and_its_search(page, runs):
 
     press(page, page.driver.back, "Results", tab="Targets", q="people", sort="name")
     page.shows("2 targets of 3.")
-    assert page.value("q") == "people"
+    page.until(lambda: page.value("q") == "people", "the search")
     # Neither search nor order is a step of its own.
     press(page, page.driver.back, "Results", run=runs[0].id)
-    assert open_tab(page) == "Summary"
+    page.until(lambda: open_tab(page) == "Summary", "the tab")
 
 
 def test_a_tab_of_one_screen_is_not_opened_on_another(page, runs):
     page.open("results", run=runs[0].id, tab="Targets")
     page.follow("Compare")
 
+    page.until(lambda: open_tab(page) == "Side by side", "the first tab")
     assert "tab" not in page.query
-    assert open_tab(page) == "Side by side"
 
 
 def test_back_from_a_run_that_was_started_leads_to_its_form(page, jobs, dataset, make):
@@ -65,7 +65,7 @@ def press(page, step, title, **asked):
     page.until(lambda: page.driver.current_url != address, "another address")
     page.until(lambda: page.title == title, title)
     settled(page.driver)
-    assert asked.items() <= page.query.items()
+    page.until(lambda: asked.items() <= page.query.items(), f"an address with {asked}")
 
 
 def open_tab(page) -> str:

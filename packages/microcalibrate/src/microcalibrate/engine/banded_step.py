@@ -22,7 +22,7 @@ from microcalibrate.engine.normal_equations import Given, Matrix, Vector, factor
 FRUITLESS = 3
 # Sweeps of coordinate descent then, and how often in all.
 SWEEPS = 200
-MOST_PIVOTS = 60
+MOST_PIVOTS = 40
 # Within this share of its tolerance a target counts as inside of its band.
 ROUNDING = 1e-9
 

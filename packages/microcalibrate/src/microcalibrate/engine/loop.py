@@ -101,6 +101,7 @@ class Loop:
         self.history: list[Step] = []
         self.step_errors: list[Vector] = []
         self.begun = time.perf_counter()
+        self._fell_short = False
 
     def run(self, program: Program, price: float, start: Vector | None = None) -> Status:
         """Solve one program; a miss of a hard target costs `price`, in units of its objective.
@@ -123,7 +124,8 @@ class Loop:
         # that method alone.
         newton_works = not program.has_priced_slack
         warm = _newton_from(program, start) if newton_works and start is not None else None
-        newton = warm or (DualNewton(program) if newton_works else None)
+        starts_plainly = newton_works and not self._fell_short
+        newton = warm or (DualNewton(program) if starts_plainly else None)
         interior: InteriorPoint | None = None
         elastic = program
         polish_below = POLISH_BELOW
@@ -162,6 +164,8 @@ class Loop:
                 newton = DualNewton(program, interior.prices)
             if newton and (self._runs_away(newton is warm) or not newton.step()):
                 newton = None
+                # What comes next may be the same program at another price of misses.
+                self._fell_short = True
             if interior and not newton and not interior.step():
                 return Status.CONVERGED if self._is_certified() else Status.STALLED
 
