@@ -71,8 +71,13 @@ def test_ctrl_c_waits_until_a_trial_that_was_begun_is_signed(study: Any) -> None
         return trial
 
     study.ask = interrupted
-    with pytest.raises(KeyboardInterrupt), Worker(beats=False) as worker:
-        worker.claim(study)
+    # A shell starts what it puts in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Worker(beats=False) as worker:
+            worker.claim(study)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert "worker" in study.trials[0].user_attrs
     Watch().fail_abandoned(study)
