@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from microcalibrate import Calibration
 from microcalibrate.datasets import load_cps, load_us_targets
 from microcalibrate.engine.banded_step import banded_direction
+from microcalibrate.engine.distances import CHI2
 from microcalibrate.engine.dual_newton import DualNewton
+from microcalibrate.engine.program import program_of
+from microcalibrate.problem import Problem
 
 Vector = NDArray[np.float64]
 
@@ -94,3 +97,18 @@ def test_plain_steps_alone_solve_a_real_survey_within_bands(
     at_end = error > 0.5 - 1e-7
     assert 10 < at_end.sum() < 0.9 * len(error)
     assert np.array_equal(at_end, result.targets["price"] != 0)
+
+
+def test_a_direction_that_only_rounding_is_left_of_is_no_step() -> None:
+    """Prices that do not change have the same slope before and after: nothing is divided by."""
+    problem = Problem.build(
+        np.ones(3), [4.0, 5.0], [[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]], tolerances=0.01
+    )
+    program, _, _ = program_of(problem, CHI2, 1e-4)
+    newton = DualNewton(program, np.array([-1.0, -2.0]))
+    before = newton.prices.copy()
+    gradient = newton.errors.copy()
+
+    for direction in (-1e-30 * gradient, np.full(2, np.nan), np.full(2, np.inf)):
+        assert not newton._walk(direction)
+        assert np.array_equal(newton.prices, before)

@@ -13,16 +13,20 @@ coordinate descent bring the prices nearer, whose signs are the next choice.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from microcalibrate.engine.normal_equations import Given, Matrix, Vector, factor
 
-# All change at once so many times without a gain before the ends are looked for in another way.
+# All change at once so many times without a gain; then so many sweeps of coordinate descent follow.
 FRUITLESS = 3
-# Sweeps of coordinate descent then, and how often in all.
 SWEEPS = 200
+# Choices of all ends in one step, after which the interior point method is the shorter road.
 MOST_PIVOTS = 40
+# A band whose target has a price below this share of the largest one holds nothing back.
+NO_PRICE = 1e-6
 # Within this share of its tolerance a target counts as inside of its band.
 ROUNDING = 1e-9
 
@@ -98,6 +102,50 @@ def banded_direction(
         _sweep(whole, gradient - whole @ (swept - prices), swept, charge)
         ends, fruitless = np.sign(swept[banded]), 0
     raise np.linalg.LinAlgError("no choice of the ends of bands was found")
+
+
+def without_idle(prices: Vector, banded: npt.NDArray[np.intp]) -> Vector:
+    """Prices `(n_targets,)`, those of bands that hold nothing back exactly zero."""
+    found = prices.copy()
+    least = NO_PRICE * np.abs(prices).max(initial=0.0)
+    found[banded[np.abs(prices[banded]) <= least]] = 0.0
+    return found
+
+
+def slack_of(missed: Vector, prices: Vector, tolerance: Vector) -> Vector:
+    """What bands take off the errors of their targets: all that they can where these pay.
+
+    Args:
+        missed: Errors of the targets with a band, shape `(n_bands,)`, or a column per program.
+        prices: Theirs, of the same shape.
+        tolerance: Half the widths, `(n_bands,)` or `(n_bands, 1)`.
+    """
+    within = np.clip(missed, -tolerance, tolerance)
+    return np.where(prices == 0, within, np.sign(prices) * tolerance)
+
+
+def slope_along(
+    direction: Vector,
+    gradient: Vector,
+    prices: Vector,
+    at_kink: Vector,
+    banded: npt.NDArray[np.intp],
+    tolerance: Vector,
+) -> Any:
+    """Rise of the dual objective along a direction, a number for each column.
+
+    Args:
+        direction: Shape `(n_targets,)`, or a column per program; so are all that follow.
+        gradient: Of the smooth part.
+        prices: Where it is looked at.
+        at_kink: Signs that prices of zero are taken to have.
+        banded: Positions of the targets with a band, `(n_bands,)`.
+        tolerance: Half the widths, `(n_bands,)` or `(n_bands, 1)`.
+    """
+    held = prices[banded]
+    sign = np.where(held == 0, at_kink[banded], np.sign(held))
+    charged = (tolerance * sign * direction[banded]).sum(axis=0)
+    return (direction * gradient).sum(axis=0) - charged
 
 
 def _sweep(curvature: Matrix, slope: Vector, prices: Vector, charge: Vector) -> None:

@@ -16,7 +16,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from microcalibrate.arrays import is_sparse
-from microcalibrate.engine.banded_step import banded_direction
+from microcalibrate.engine.banded_step import (
+    banded_direction,
+    slack_of,
+    slope_along,
+    without_idle,
+)
 from microcalibrate.engine.normal_equations import Given, factor
 from microcalibrate.engine.pair_columns import Pairs, WholeColumns, pairs_of
 from microcalibrate.engine.program import Program
@@ -29,8 +34,6 @@ MOST_STEPS = 15
 MOST_HALVINGS = 8
 # Numbers of one array over records and replicates: a block of replicates stays in the cache.
 BLOCK = 200_000
-# A band whose target has a price below this share of the largest one holds nothing back.
-NO_PRICE = 1e-6
 GAP, RESIDUAL = 1e-8, 1e-9
 # Relative to what soft targets pay: a gap above this is not worth a closer look.
 NEARLY = 1e-4
@@ -115,10 +118,8 @@ class BatchNewton:
         self._goals = goals
         self._factors = factors
         self._total = program.share @ factors
-        self.prices = np.repeat(prices[:, None], factors.shape[1], axis=1)
-        held = self.prices[self._banded]
-        held[np.abs(held) <= NO_PRICE * np.abs(prices).max(initial=0.0)] = 0.0
-        self.prices[self._banded] = held
+        start = without_idle(prices, self._banded)
+        self.prices = np.repeat(start[:, None], factors.shape[1], axis=1)
         self.ratio, self._errors = self._look(self.prices, slice(None))
 
     def solve(self) -> tuple[Matrix, npt.NDArray[np.bool_]]:
@@ -164,12 +165,6 @@ class BatchNewton:
         errors = self._scale * (batch.transposed @ (self._weights[:, which] * ratio))
         return ratio, errors - self._goals[:, which]
 
-    def _slack(self) -> Matrix:
-        """What bands take off the errors of their targets: all that they can where these pay."""
-        ends = np.sign(self.prices[self._banded])
-        within = np.clip(self._errors[self._banded], -self._tolerance, self._tolerance)
-        return np.where(ends == 0, within, ends * self._tolerance)
-
     def _costs(self, which: Any) -> Vector:
         """Price of distance of each replicate, at its ratios."""
         program = self._batch.program
@@ -183,7 +178,8 @@ class BatchNewton:
         beyond, prices = self._errors.copy(), self.prices
         gap = np.zeros(prices.shape[1])
         if len(self._banded):
-            slack, held = self._slack(), prices[self._banded]
+            held = prices[self._banded]
+            slack = slack_of(self._errors[self._banded], held, self._tolerance)
             beyond[self._banded] -= slack
             gap += (np.abs(held) * self._tolerance - held * slack).sum(axis=0)
         soft, compliance = self._soft, self._compliance[self._soft]
@@ -252,12 +248,9 @@ class BatchNewton:
     def _slope(self, direction: Matrix, prices: Matrix, at_kink: Matrix, which: Any) -> Vector:
         """Rise of the dual objective along a direction, with the given signs of prices of zero."""
         with np.errstate(invalid="ignore"):
-            slope = (direction * (self._errors[:, which] - self._compliance * prices)).sum(axis=0)
-            held = prices[self._banded]
-            sign = np.where(held == 0, at_kink[self._banded], np.sign(held))
-            return np.asarray(
-                slope - (self._tolerance * sign * direction[self._banded]).sum(axis=0)
-            )
+            gradient = self._errors[:, which] - self._compliance * prices
+            found = slope_along(direction, gradient, prices, at_kink, self._banded, self._tolerance)
+        return np.asarray(found)
 
     def _rises(self, direction: Matrix, slope: Vector, which: Any) -> npt.NDArray[np.bool_]:
         """Whether a step did not go far beyond the best along its direction."""

@@ -12,7 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from microcalibrate.engine.banded_step import banded_direction
+from microcalibrate.engine.banded_step import (
+    banded_direction,
+    slack_of,
+    slope_along,
+    without_idle,
+)
 from microcalibrate.engine.normal_equations import Vector, factor
 from microcalibrate.engine.program import Program
 
@@ -23,8 +28,6 @@ MOST_LOOKS = 12
 MARGIN = 0.1
 # Bounds are in the way after so many steps that fell short: then another road is shorter.
 MOST_POOR_STEPS = 4
-# A band whose target has a price below this share of the largest one holds nothing back.
-NO_PRICE = 1e-6
 
 
 class DualNewton:
@@ -44,16 +47,12 @@ class DualNewton:
 
     def __init__(self, program: Program, prices: Vector | None = None) -> None:
         self._program = program
-        self.prices = np.zeros(len(program.goal)) if prices is None else prices
         self.step_length = 0.0
         self._poor_steps = 0
         self._banded = program.slack_target
         self._tolerance = program.tolerance[self._banded]
-        held = np.abs(self.prices[self._banded])
-        idle = held <= NO_PRICE * np.abs(self.prices).max(initial=0.0)
-        if idle.any():
-            self.prices = self.prices.copy()
-            self.prices[self._banded[idle]] = 0.0
+        start = np.zeros(len(program.goal)) if prices is None else prices
+        self.prices = without_idle(start, self._banded)
         self._look()
 
     def _look(self) -> None:
@@ -62,12 +61,10 @@ class DualNewton:
         self.x = program.response(self.gradient)
         self.errors = program.errors(self.x)
         if program.has_slack:
-            # A band gives all that it can where its target has a price, else what is missed.
             self.x[n:] = 0.0
             self._missed = program.errors(self.x)
-            held = self.prices[self._banded]
-            within = np.clip(self._missed[self._banded], -self._tolerance, self._tolerance)
-            self.x[n:] = np.where(held == 0, within, np.sign(held) * self._tolerance)
+            banded = self._banded
+            self.x[n:] = slack_of(self._missed[banded], self.prices[banded], self._tolerance)
             self.errors = program.errors(self.x)
         else:
             self._missed = self.errors
@@ -92,16 +89,16 @@ class DualNewton:
 
     def _slope(self, direction: Vector, at_kink: Vector) -> float:
         """Rise of the dual objective along a direction, with the given signs of prices of zero."""
-        smooth = self._missed - self._program.compliance * self.prices
-        held = self.prices[self._banded]
-        sign = np.where(held == 0, at_kink[self._banded], np.sign(held))
-        return float(direction @ smooth - (self._tolerance * sign) @ direction[self._banded])
+        gradient = self._missed - self._program.compliance * self.prices
+        return float(
+            slope_along(direction, gradient, self.prices, at_kink, self._banded, self._tolerance)
+        )
 
     def step(self) -> bool:
         """Take one step.
 
         Returns:
-            False if bounds are in the way: the residual does not fall, or only with cut steps.
+            False if bounds are in the way: the dual objective does not rise, or only slowly.
         """
         program, n = self._program, self._program.n_ratios
         x = self.x[:n]
@@ -121,6 +118,9 @@ class DualNewton:
         """
         sign, before = np.sign(direction), self.prices
         first = self._slope(direction, sign)
+        # Rounding is all that is left of a rise, or numbers overflow.
+        if not 0 < first < np.inf:
+            return False
         short, low = 0.0, first
         far, high = np.inf, -np.inf
         length = 1.0
