@@ -20,6 +20,24 @@ from urllib.request import urlopen
 BROWSERS, DRIVER = ("chromium", "chromium-browser", "google-chrome"), "chromedriver"
 SECONDS = 60.0
 """How long a step of a journey may take on a machine that does much else."""
+QUIET = 0.2
+"""Seconds without a message after which what came has been taken in."""
+
+# Note [Answers]: that the page says "running" is no sign of its answer. Where all messages of a run
+# come before the browser draws next, it goes from rest to rest. So the messages are counted.
+_COUNT_MESSAGES = """
+    window.messages = 0;
+    window.lastMessage = 0;
+    window.WebSocket = class extends WebSocket {
+        constructor(...what) {
+            super(...what);
+            this.addEventListener("message", () => {
+                window.messages += 1;
+                window.lastMessage = performance.now();
+            });
+        }
+    };
+"""
 
 
 def browser() -> str | None:
@@ -74,6 +92,9 @@ def chromium(
     try:
         preference = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preference})
+        driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": _COUNT_MESSAGES}
+        )
         yield driver
     finally:
         driver.quit()
@@ -140,6 +161,17 @@ def settled(driver: Any, seconds: float = SECONDS) -> None:
         " && !document.querySelector('[data-testid=stSkeleton]')"
     )
     WebDriverWait(driver, seconds).until(lambda each: each.execute_script(rests))
+
+
+def messages(driver: Any) -> tuple[int, float]:
+    """How many messages have come from the server, and for how many seconds none has.
+
+    See Note [Answers].
+    """
+    count, quiet = driver.execute_script(
+        "return [window.messages, (performance.now() - window.lastMessage) / 1000]"
+    )
+    return count, quiet
 
 
 def visit(driver: Any, url: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from chromium import SECONDS, Served, complaints, requests_elsewhere, settled
+from chromium import QUIET, SECONDS, Served, complaints, messages, requests_elsewhere, settled
 from selenium.common.exceptions import (
     NoSuchElementException,
     StaleElementReferenceException,
@@ -20,26 +20,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 START = "start"
 """The screen at the root."""
-
-# Counts how often the script of the page has begun, from the moment this is run; also where the
-# whole page was made anew meanwhile.
-_COUNT_RUNS = """
-const name = '[data-testid=stApp]';
-if (!window.runWatcher) {
-    window.runsBegun = 0;
-    window.runWatcher = new MutationObserver((changes) => changes.forEach((change) => {
-        const added = [...change.addedNodes].filter((node) => node.nodeType === 1);
-        const isNew = added.some((node) => node.matches(name) || node.querySelector(name));
-        const app = change.type === 'attributes' ? change.target : null;
-        if (isNew || (app && app.dataset.testScriptState === 'running')) window.runsBegun += 1;
-    }));
-    window.runWatcher.observe(document.body, {
-        attributeFilter: ['data-test-script-state'], childList: true, subtree: true,
-    });
-}
-return window.runsBegun;
-"""
-
 
 class Page:
     """A tab of a browser with the page in it.
@@ -146,9 +126,14 @@ class Page:
     @contextmanager
     def answered(self) -> Iterator[None]:
         """Wait until the page has answered to what is done meanwhile."""
-        before = self.driver.execute_script(_COUNT_RUNS)
+        before, _ = messages(self.driver)
         yield
-        self.until(lambda: self.driver.execute_script(_COUNT_RUNS) > before, "an answer")
+
+        def came() -> bool:
+            count, quiet = messages(self.driver)
+            return count > before and quiet > QUIET
+
+        self.until(came, "an answer")
         settled(self.driver)
 
     # --- Widgets ----------------------------------------------------------------------------------
