@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -19,6 +18,8 @@ from microcalibrate import Calibration, CalibrationResult
 from microcalibrate.errors import UnreadableFile, UnwritableFile
 from microcalibrate.io import read_table
 from microcalibrate.result import STATISTICS, Status, weight_statistics
+
+from .files import content, full_disk
 
 FILES = {
     ".microcalibrate-run",
@@ -48,10 +49,6 @@ def calibrated(**options: Any) -> CalibrationResult:
     calibration = Calibration(weights, targets, matrix, **(settings | options))
     calibration.calibrate(progress=False)
     return calibration.result
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +157,7 @@ def test_a_full_disk_leaves_the_earlier_run(
     def replace_or_fail(source: Any, target: Any) -> None:
         calls.append(target)
         if len(calls) == 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            full_disk()
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", replace_or_fail)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import html
 import json
 import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from microcalibrate.figures.plotting import amount, percent, power_of_ten
 from microcalibrate.reports.calibration import WORST_TARGETS, headline, render, write_report
 from microcalibrate.result import STATISTICS, Status
 
+from ..files import full_disk
 from ..pages import Reader, assert_self_contained
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>$title&amp;"
@@ -131,9 +130,6 @@ def test_a_full_disk_leaves_the_old_report(
 ) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
-
-    def full_disk(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(UnwritableFile, match="No space left"):
