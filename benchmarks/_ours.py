@@ -49,7 +49,8 @@ def main() -> None:
 
     import numpy as np
     import scipy.sparse as sp
-    from _incumbent import load, peak_memory_gb
+    from _incumbent import peak_memory_gb
+    from _problem import load
     from _scoring import score
 
     import microcalibrate

@@ -87,7 +87,7 @@ def measure(options: argparse.Namespace, store: Store) -> None:
     """Run what is not there yet."""
     import numpy as np
     from _frontier_measures import outputs_by_state
-    from _incumbent import load
+    from _problem import load
 
     from microcalibrate.evaluation.folds import target_folds
     from microcalibrate.problem import Problem
