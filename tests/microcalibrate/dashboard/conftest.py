@@ -87,6 +87,14 @@ def workspace(tmp_path_factory):
     return made
 
 
+@pytest.fixture
+def empty(tmp_path):
+    """A workspace with nothing in it, for each test one of its own."""
+    from microcalibrate.jobs import Workspace
+
+    return Workspace(tmp_path / "empty")
+
+
 @pytest.fixture(scope="session")
 def dataset(workspace):
     return workspace.datasets()[0]

@@ -13,7 +13,6 @@ pytest.importorskip("streamlit")
 
 from microcalibrate.dashboard import log_files
 from microcalibrate.errors import UnreadableFile
-from microcalibrate.jobs import Workspace
 from microcalibrate.logs.columns import FORMAT
 from microcalibrate.result import CalibrationResult
 
@@ -41,11 +40,6 @@ D = """target,true_value,estimate,rel_error,abs_rel_error,achievable
 "a, quoted",4,5,0.25,0.25,True
 below,-10,-8,-0.2,0.2,True
 """
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return Workspace(tmp_path / "empty")
 
 
 def taken(workspace, **logs):

@@ -11,7 +11,6 @@ pytest.importorskip("streamlit")
 from microcalibrate.dashboard import surveys
 from microcalibrate.diagnostics import Diagnosis, diagnose
 from microcalibrate.errors import InvalidSchema, InvalidSurvey
-from microcalibrate.jobs import Workspace
 
 TABS = [
     "Records",
@@ -23,11 +22,6 @@ TABS = [
     "Weights",
     "Settings",
 ]
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return Workspace(tmp_path / "empty")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from microcalibrate.dashboard import drafts, target_tables
 from microcalibrate.dashboard.calibration_job import calibration_arguments, calibration_details
 from microcalibrate.dashboard.option_schema import options_of
 from microcalibrate.hyperparameter_tuning.result import TuningResult
-from microcalibrate.jobs import Workspace
 from microcalibrate.result import CalibrationResult
 
 COMMANDS = {
@@ -53,11 +52,6 @@ def wait():
         return run
 
     return over
-
-
-@pytest.fixture
-def empty(tmp_path):
-    return Workspace(tmp_path / "empty")
 
 
 # --- Forms ----------------------------------------------------------------------------------------
