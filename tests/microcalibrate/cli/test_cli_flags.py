@@ -56,6 +56,7 @@ def test_every_argument_of_the_library_with_an_option_is_known(function: object)
         "scales",
         "record_ids",
         "differences",
+        "quotients",
         "progress",
         "options",
     }

@@ -16,7 +16,7 @@ from microcalibrate.engine.feasibility import Feasibility, check_feasibility
 from microcalibrate.engine.losses import Loss, loss_named
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.outcome import Outcome
+from microcalibrate.outcome import Outcome, checked_quotients
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.record_options import record_options
@@ -29,7 +29,7 @@ from microcalibrate.structure import Structure, labelled, options_for, parts_tab
 if TYPE_CHECKING:
     import pandas as pd
 
-    from microcalibrate.targets import Difference
+    from microcalibrate.targets import Difference, Quotients
 
 Vector = NDArray[np.float64]
 
@@ -89,6 +89,8 @@ class Calibration:
         differences: Targets that are differences of two means, ratios or shares, as
             `build_targets(…, differences=True)` has them. They are not linear in the weights:
             their columns are made anew where the weights have gone, until these stand still.
+        quotients: Targets that are means, ratios, shares or quantiles, as `build_targets` has
+            them: the result shows these in their own unit beside the totals that they are held by.
 
     Attributes:
         problem: The checked problem; differences are linear in it, as near the weights.
@@ -137,6 +139,7 @@ class Calibration:
         families: Sequence[str] | None = None,
         record_ids: Any = None,
         differences: Sequence[Difference] = (),
+        quotients: Quotients | None = None,
     ) -> None:
         self.problem = Problem.build(
             weights,
@@ -168,6 +171,7 @@ class Calibration:
             device=device,
         )
         self._differences = checked_differences(differences, self.problem)
+        self._quotients = checked_quotients(quotients, self.problem)
         self.problem = linearised(self.problem, self._differences, self.problem.design_weights)
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
         names, n_records = self.problem.target_names, self.problem.n_records
@@ -349,7 +353,13 @@ class Calibration:
         if self._result is None:
             if not hasattr(self, "_outcome"):
                 raise InvalidOption("there is no result yet: call `calibrate()` first.")
-            self._result = self._outcome.result(self.problem, self._families, self._record_ids)
+            self._result = self._outcome.result(
+                self.problem,
+                self._families,
+                self._record_ids,
+                differences=self._differences,
+                quotients=self._quotients,
+            )
         return self._result
 
     @property

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.engine.solving import Solution
-from microcalibrate.logs.history import PhaseTrail, history_of_targets
+from microcalibrate.errors import InvalidOption
+from microcalibrate.logs.history import PhaseTrail, State, history_of_targets
 from microcalibrate.problem import Problem
 from microcalibrate.record_options import RecordOptions
 from microcalibrate.result import CalibrationResult, installed_versions, weight_statistics
+from microcalibrate.result_tables import DECLARED_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from microcalibrate.targets import Difference, Quotients
 
 Vector = NDArray[np.float64]
 
@@ -46,7 +50,13 @@ class Outcome:
     record_options: RecordOptions
 
     def result(
-        self, problem: Problem, families: Sequence[Any], record_ids: NDArray[Any]
+        self,
+        problem: Problem,
+        families: Sequence[Any],
+        record_ids: NDArray[Any],
+        *,
+        differences: Sequence[Difference] = (),
+        quotients: Quotients | None = None,
     ) -> CalibrationResult:
         """The result, with its tables.
 
@@ -54,10 +64,18 @@ class Outcome:
             problem: What was calibrated.
             families: A family per target.
             record_ids: A label per record.
+            differences: Targets that are differences of quotients.
+            quotients: Targets that are quotients, in their own unit.
         """
         import pandas as pd
 
-        before = problem.errors(problem.design_weights)
+        states = _States(problem, tuple(differences), quotients)
+        start, end = states.at(problem.design_weights), states.at(self.weights)
+        targets = _targets_table(problem, families, self.weights, self.solution.prices)
+        for name, values in zip(
+            DECLARED_COLUMNS, (states.targets, start.estimates, end.estimates), strict=True
+        ):
+            targets[name] = np.where(states.is_total, np.nan, values)
         return CalibrationResult(
             weights=self.weights,
             design_weights=problem.design_weights,
@@ -65,13 +83,19 @@ class Outcome:
             inclusion_probabilities=self.probabilities,
             status=self.solution.status,
             gap=self.solution.gap,
-            targets=_targets_table(problem, families, self.weights, self.solution.prices),
+            targets=targets,
             history=pd.DataFrame(self.history),
             target_history=history_of_targets(
-                self.trails, problem.target_names, problem.targets, problem.scales
+                self.trails,
+                problem.target_names,
+                states.targets,
+                start,
+                [states.at(trail.weights) for trail in self.trails],
             ),
             statistics={
-                "before": weight_statistics(problem.design_weights, before),
+                "before": weight_statistics(
+                    problem.design_weights, problem.errors(problem.design_weights)
+                ),
                 "after": weight_statistics(self.weights, problem.errors(self.weights)),
             },
             settings=self.settings,
@@ -79,6 +103,51 @@ class Outcome:
             versions=installed_versions(),
             record_options=self.record_options,
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _States:
+    """What the targets of a problem are at given weights, in their own units.
+
+    Attributes:
+        problem: What was calibrated.
+        differences: Targets that are differences of quotients.
+        quotients: Targets that are quotients.
+    """
+
+    problem: Problem
+    differences: tuple[Difference, ...]
+    quotients: Quotients | None
+
+    @property
+    def is_total(self) -> NDArray[np.bool_]:
+        """Which targets are totals, shape `(n_targets,)`."""
+        found = np.ones(self.problem.n_targets, dtype=np.bool_)
+        found[[one.column for one in self.differences]] = False
+        if self.quotients is not None:
+            found[self.quotients.columns] = False
+        return found
+
+    @property
+    def targets(self) -> Vector:
+        """What they shall be, shape `(n_targets,)`."""
+        found = self.problem.targets.copy()
+        for one in self.differences:
+            found[one.column] = one.value
+        if self.quotients is not None:
+            found[self.quotients.columns] = self.quotients.levels
+        return found
+
+    def at(self, weights: Vector) -> State:
+        """What they are at some weights."""
+        estimates, scales = self.problem.estimates(weights), self.problem.scales.copy()
+        if self.quotients is not None:
+            columns, denominated = self.quotients.columns, self.quotients.denominated(weights)
+            estimates[columns] = self.quotients.at(estimates, weights)
+            scales[columns] /= np.where(denominated == 0, np.nan, denominated)
+        for one in self.differences:
+            estimates[one.column] = one.at(weights)
+        return State(estimates, scales)
 
 
 def _targets_table(
@@ -102,6 +171,24 @@ def _targets_table(
             "importance": problem.importances,
         }
     )
+
+
+def checked_quotients(quotients: Quotients | None, problem: Problem) -> Quotients | None:
+    """Quotients that are targets of a problem.
+
+    Raises:
+        InvalidOption: If they are of other records, or of targets that it does not have.
+    """
+    if quotients is None:
+        return None
+    n_records, last = quotients.denominators.shape[0], int(quotients.columns.max(initial=0))
+    if n_records != problem.n_records or last >= problem.n_targets:
+        raise InvalidOption(
+            f"quotients are of {n_records} records and target {last}, and there are "
+            f"{problem.n_records} records and {problem.n_targets} targets. Hand over those of the "
+            "targets that were built."
+        )
+    return quotients
 
 
 def history_rows(solution: Solution, records: int) -> list[dict[str, Any]]:

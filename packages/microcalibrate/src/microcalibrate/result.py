@@ -14,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microcalibrate.record_options import RecordOptions, read_record_options, write_record_options
+from microcalibrate.result_tables import (
+    DECLARED_COLUMNS,
+    HISTORY_COLUMNS,
+    TARGET_COLUMNS,
+    as_declared,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,30 +41,6 @@ STATISTICS = (
     ("within_10_percent", "share of targets within 10%", "{:.1%}"),
 )
 """Those of `weight_statistics` that tables show: key, what people call it, how it is written."""
-TARGET_COLUMNS = (
-    "name",
-    "family",
-    "target",
-    "initial",
-    "final",
-    "initial_error",
-    "error",
-    "price",
-    "scale",
-    "tolerance",
-    "importance",
-)
-HISTORY_COLUMNS = (
-    "phase",
-    "step",
-    "method",
-    "loss",
-    "gap",
-    "residual",
-    "step_length",
-    "seconds",
-    "records",
-)
 
 
 class Status(Enum):
@@ -99,12 +81,16 @@ class CalibrationResult:
         targets: One row per target: `name`, `family`, `target`, `initial`, `final`, `error`
             (relative to `scale`, signed), `initial_error`, `scale`, `tolerance` (NaN is soft),
             `importance`, `price` (fall of the objective per scale by which the target is raised;
-            for a soft target, its importance times its error).
+            for a soft target, its importance times its error). Means, ratios, shares and their
+            differences are held by totals, and have `declared`, `declared_initial` and
+            `declared_final` in their own unit; of a quantile, the share of records up to its
+            value. These are NaN for totals.
         history: One row per step of the engine: `phase`, `step`, `method`, `loss`, `gap`,
             `residual`, `step_length`, `seconds`, `records`.
         target_history: Estimates of the targets after each step: a row per step, a column per
-            target, in the targets' own units. The index has `epoch` (row of `history`), `phase`
-            and `step`. Where steps times targets exceed two million, about ten steps of each
+            target, in the targets' own units; of a quotient along the way as if its denominator
+            were that of the phase's end. The index has `epoch` (row of `history`), `phase` and
+            `step`. Where steps times targets exceed two million, about ten steps of each
             phase, and its last.
         statistics: Fit and concentration of weights, before and after.
         settings: Every option of the run.
@@ -150,7 +136,7 @@ class CalibrationResult:
         """The course of every target, as `logs.read_log` reads it from the saved run."""
         from microcalibrate.logs.runs import log_of_run
 
-        return log_of_run(self.target_history, self.history, self.targets)
+        return log_of_run(self.target_history, self.history, as_declared(self.targets))
 
     def save(self, folder: str | Path) -> Path:
         """Write the result into a folder of files that other tools read.
@@ -195,7 +181,7 @@ class CalibrationResult:
             "versions": self.versions,
             "weights_sha256": weights_hash(self.weights),
         }
-        write_run_log(folder, self.target_history, steps, self.targets, facts)
+        write_run_log(folder, self.target_history, steps, as_declared(self.targets), facts)
         kept = pd.DataFrame({"inclusion_probability": self.inclusion_probabilities})
         write_table(kept, folder / "inclusion_probabilities.parquet")
         write_record_options(self.record_options, folder)
@@ -243,7 +229,10 @@ class CalibrationResult:
         with complete(folder, "Run the calibration again."):
             if len(table) != len(kept):
                 raise KeyError(f"{len(table) - len(kept)} inclusion probabilities")
-            targets = read_table(folder / "targets.parquet")[list(TARGET_COLUMNS)]
+            listed = read_table(folder / "targets.parquet")
+            targets = listed[list(TARGET_COLUMNS)].assign(
+                **{name: listed.get(name, math.nan) for name in DECLARED_COLUMNS}
+            )
             return cls(
                 weights=table["weight"].to_numpy(),
                 design_weights=table["design_weight"].to_numpy(),

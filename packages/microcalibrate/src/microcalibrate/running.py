@@ -127,7 +127,7 @@ def run(
         parts=parts,
         probabilities=np.ones(problem.n_records),
         history=history_rows(solution, bar.records),
-        trails=[PhaseTrail("dense", solution.step_errors, problem.estimates(weights))],
+        trails=[PhaseTrail("dense", solution.step_errors, weights)],
         seconds={"dense": time.perf_counter() - begun},
     )
     if settings.budget is None or solution.status is Status.CANCELLED:
@@ -174,7 +174,7 @@ def _refitted(
         record_index=draw.record_index,
         selection=settings.selection,
     )
-    trail = PhaseTrail("refit", solution.step_errors, problem.estimates(weights))
+    trail = PhaseTrail("refit", solution.step_errors, weights)
     return problem, dataclasses.replace(
         dense,
         weights=weights,

@@ -215,6 +215,7 @@ def options_for(data: Any, built: Targets, options: Mapping[str, Any]) -> dict[s
         "scales": built.scales,
         "families": [family or None for family in built.families],
         "differences": built.differences,
+        "quotients": built.quotients,
     }
     return declared | dict(options) | columns_for(data, named)
 

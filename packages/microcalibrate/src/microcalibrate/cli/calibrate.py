@@ -114,6 +114,7 @@ def calibrate(
         families=inputs.families,
         record_ids=inputs.record_ids,
         differences=inputs.differences,
+        quotients=inputs.quotients,
         **inputs.per_record,
         **options,
     )

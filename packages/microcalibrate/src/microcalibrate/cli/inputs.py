@@ -32,6 +32,7 @@ class Inputs:
         untargeted: Variables to follow, `(n_records, n_variables)`, or None.
         per_record: Options that take a value per record, by the names of the library.
         differences: Targets that are differences of quotients.
+        quotients: Targets that are quotients of two totals, or None.
         notes: What users should know of their data, in sentences.
     """
 
@@ -47,6 +48,7 @@ class Inputs:
     untargeted: Any = None
     per_record: dict[str, Any] = field(default_factory=dict)
     differences: Any = ()
+    quotients: Any = None
     notes: tuple[str, ...] = ()
 
     @property

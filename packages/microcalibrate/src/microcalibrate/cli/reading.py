@@ -142,6 +142,7 @@ def _inputs(built: Targets, weights: Any, **further: Any) -> Inputs:
         importances=built.importances,
         scales=built.scales,
         differences=built.differences,
+        quotients=built.quotients,
         **further,
     )
 

@@ -13,6 +13,7 @@ from microcalibrate.figures import calibration as figures
 from microcalibrate.figures import weight_density
 from microcalibrate.reports import calibration as report
 from microcalibrate.reports.page import Columns, Pairs, Paragraph, Verdict
+from microcalibrate.result_tables import as_declared
 
 if TYPE_CHECKING:
     from microcalibrate.dashboard.outcomes import Outcome
@@ -84,7 +85,7 @@ def course(result: CalibrationResult, outcome: Outcome) -> None:
 
 
 def _table(table: pd.DataFrame) -> pd.DataFrame:
-    shown = in_digits_that_count(table, ("target", "initial", "final"))
+    shown = in_digits_that_count(as_declared(table), ("target", "initial", "final"))
     return shown.assign(improved=table.initial_error.abs() - table.error.abs())
 
 

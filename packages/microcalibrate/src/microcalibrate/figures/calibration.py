@@ -25,6 +25,7 @@ from microcalibrate.figures.plotting import (
     percent,
     power_of_ten,
 )
+from microcalibrate.result_tables import as_declared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +99,7 @@ def fit(result: CalibrationResult) -> Figure:
 
 def estimates(result: CalibrationResult) -> Figure:
     """Targets against their estimates before and after, each on a signed log scale."""
-    table = result.targets
+    table = as_declared(result.targets)
     most = min(len(table), MOST_MARKS // 2 - 1)
     shown = by_error(table).iloc[np.linspace(0, len(table) - 1, most).astype(int)]
     size = np.abs(table.target[table.target != 0])
@@ -115,8 +116,8 @@ def estimates(result: CalibrationResult) -> Figure:
         + _chosen(len(shown), len(table), "targets, evenly by error, the worst included"),
         height=520,
     )
-    ends = np.array([shown[["target", "initial", "final"]].to_numpy().min(), 0.0])
-    ends[1] = shown[["target", "initial", "final"]].to_numpy().max()
+    ends = np.array([shown[["target", "initial", "final"]].min().min(), 0.0])
+    ends[1] = shown[["target", "initial", "final"]].max().max()
     figure.add_scatter(
         x=signed_log(ends),
         y=signed_log(ends),
@@ -166,7 +167,7 @@ def worst_targets(result: CalibrationResult, n_targets: int = 20) -> Figure:
     if n_targets < 1:
         raise InvalidOption(f"n_targets={n_targets!r} must be at least 1.")
     asked = min(n_targets, len(result.targets))
-    shown = by_error(result.targets).head(min(asked, MOST_MARKS // 5))
+    shown = as_declared(by_error(result.targets).head(min(asked, MOST_MARKS // 5)))
     heights = np.arange(len(shown), 0, -1.0)
     labels = [escaped_lines(name) for name in shown.name]
     figure = blank_figure(

@@ -27,24 +27,46 @@ class PhaseTrail:
     Attributes:
         phase: "dense" or "refit".
         step_errors: Errors after each step, in scales, shape `(n_steps, n_targets)`.
-        final: Estimates with the weights that the phase ended with, shape `(n_targets,)`.
+        weights: Those that the phase ended with, shape `(n_records,)`.
     """
 
     phase: str
     step_errors: Vector
-    final: Vector
+    weights: Vector
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What targets are at some weights, in their own units.
+
+    Attributes:
+        estimates: Shape `(n_targets,)`.
+        scales: How far an error of 1 is from the target, shape `(n_targets,)`. Of a quotient, its
+            denominator is in it.
+    """
+
+    estimates: Vector
+    scales: Vector
 
 
 def history_of_targets(
-    trails: Sequence[PhaseTrail], names: Sequence[str], targets: Vector, scales: Vector
+    trails: Sequence[PhaseTrail],
+    names: Sequence[str],
+    targets: Vector,
+    start: State,
+    ends: Sequence[State],
 ) -> pd.DataFrame:
     """Estimates of the targets at each kept step, in the targets' own units.
+
+    Quotients have the denominator of the design weights at the first step, and of the weights that
+    their phase ends with at all others.
 
     Args:
         trails: The phases of a run, in order.
         names: Of the targets.
-        targets: Shape `(n_targets,)`.
-        scales: What an error of 1 means, shape `(n_targets,)`.
+        targets: Shape `(n_targets,)`, in their own units.
+        start: At the design weights.
+        ends: At the weights that each phase ended with.
 
     Returns:
         A row per kept step and a column per target. The index has the `epoch`, counted from 0
@@ -54,22 +76,26 @@ def history_of_targets(
 
     Examples:
         >>> goal = np.array([4.0])
-        >>> trail = PhaseTrail("dense", np.array([[-0.5], [0.1]]), final=goal)
-        >>> history_of_targets([trail], ["people"], goal, scales=goal).people.tolist()
+        >>> trail = PhaseTrail("dense", np.array([[-0.5], [0.1]]), weights=goal)
+        >>> states = State(goal / 2, scales=goal), [State(goal, scales=goal)]
+        >>> history_of_targets([trail], ["people"], goal, *states).people.tolist()
         [2.0, 4.0]
     """
     import pandas as pd
 
     n_values = sum(trail.step_errors.size for trail in trails)
-    rows, index = [], []
+    rows: list[Vector] = []
+    index: list[tuple[int, str, int]] = []
     epoch = 0
-    for trail in trails:
+    for trail, end in zip(trails, ends, strict=True):
         n_steps = max(len(trail.step_errors), 1)
         every = 1 if n_values <= MOST_VALUES else max(n_steps // KEPT_OF_A_PHASE, 1)
         kept = [*range(0, n_steps - 1, every), n_steps - 1]
         estimates = np.empty((len(kept), len(targets)))
-        estimates[:-1] = targets + scales * trail.step_errors[kept[:-1]]
-        estimates[-1] = trail.final
+        estimates[:-1] = targets + end.scales * trail.step_errors[kept[:-1]]
+        if not rows and len(kept) > 1:
+            estimates[0] = targets + start.scales * trail.step_errors[0]
+        estimates[-1] = end.estimates
         rows.append(estimates)
         index += [(epoch + step, trail.phase, step) for step in kept]
         epoch += n_steps

@@ -23,6 +23,7 @@ from microcalibrate.reports.page import (
     write_page,
 )
 from microcalibrate.result import STATISTICS
+from microcalibrate.result_tables import as_declared
 
 if TYPE_CHECKING:
     from microcalibrate.result import CalibrationResult
@@ -194,7 +195,7 @@ def _families(result: CalibrationResult) -> list[Part]:
 
 
 def _worst(result: CalibrationResult) -> Table:
-    worst = figures.by_error(result.targets).head(WORST_TARGETS)
+    worst = as_declared(figures.by_error(result.targets).head(WORST_TARGETS))
     rows = [
         [
             row["name"],

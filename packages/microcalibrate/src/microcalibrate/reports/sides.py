@@ -38,6 +38,7 @@ def _count(value: float) -> str:
 
 def _calibration(result: Any) -> Side:
     from microcalibrate.result import STATISTICS
+    from microcalibrate.result_tables import as_declared
 
     after = result.statistics["after"]
     statistics: dict[str, tuple[float, Callable[[float], str]]] = {
@@ -45,7 +46,8 @@ def _calibration(result: Any) -> Side:
     }
     statistics["relative duality gap"] = (result.gap, "{:.1e}".format)
     weights = result.weights_table()[["id", "weight"]]
-    return Side(statistics, result.targets[["name", "target", "error"]], weights, result.settings)
+    targets = as_declared(result.targets)[["name", "target", "error"]]
+    return Side(statistics, targets, weights, result.settings)
 
 
 def _diagnosis(diagnosis: Any) -> Side:

@@ -10,7 +10,7 @@ import numpy as np
 from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.errors import NoSupport
 from microcalibrate.targets import ColumnBuilder, Declared, builder_of
-from microcalibrate.targets.building import Index, Quotient, Vector
+from microcalibrate.targets.contributions import Index, Quotient, Vector
 
 
 @dataclass(frozen=True, eq=False)

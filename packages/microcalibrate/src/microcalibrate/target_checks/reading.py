@@ -18,7 +18,7 @@ from microcalibrate.errors import (
 from microcalibrate.target_checks.findings import ERROR, Finding
 from microcalibrate.target_checks.levels import Level
 from microcalibrate.targets import Declared, declared, is_included
-from microcalibrate.targets.building import Index, Vector
+from microcalibrate.targets.contributions import Index, Vector
 
 
 @dataclass(frozen=True, eq=False)

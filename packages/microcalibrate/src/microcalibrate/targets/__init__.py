@@ -1,10 +1,12 @@
 """Targets declared in a table, and the columns of the estimate matrix that they stand for."""
 
-from microcalibrate.targets.building import ColumnBuilder, Targets, build_targets
+from microcalibrate.targets.building import Targets, build_targets
+from microcalibrate.targets.contributions import ColumnBuilder
 from microcalibrate.targets.describing import describe_targets
 from microcalibrate.targets.differences import Difference
 from microcalibrate.targets.levels import totals_by_level
 from microcalibrate.targets.margins import margins
+from microcalibrate.targets.quotients import Quotients
 from microcalibrate.targets.rows import (
     AGGREGATES,
     COLUMNS,
@@ -24,6 +26,7 @@ __all__ = [
     "ColumnBuilder",
     "Declared",
     "Difference",
+    "Quotients",
     "Targets",
     "WithUnit",
     "build_targets",

@@ -111,6 +111,13 @@ class Declared:
         return first, replace(first, filter=self.minus)
 
     @property
+    def denominated_by(self) -> tuple[str | None, str | None]:
+        """Which records a quotient is of, and the column that it divides by: None for 1 each."""
+        if self.aggregate == "share":
+            return self.within, self.variable
+        return self.filter, self.denominator
+
+    @property
     def level(self) -> float:
         """What the quotient of a relative target shall be: its value; of a quantile, its share."""
         return self.value if self.quantile is None else self.quantile

@@ -16,7 +16,9 @@ import scipy.sparse as sp
 
 from microcalibrate.columns import Columns, Table, did_you_mean
 from microcalibrate.errors import InvalidTargetTable
-from microcalibrate.targets.building import ColumnBuilder, Targets, build_rows
+from microcalibrate.targets.building import Targets, build_rows
+from microcalibrate.targets.contributions import ColumnBuilder
+from microcalibrate.targets.quotients import Quotients
 from microcalibrate.targets.rows import included_rows, where
 
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -96,12 +98,16 @@ def targets_of_units(
 
     # Where each target of the entities, one after the other, has its place in the table.
     place = np.argsort(order)
-    first_of = np.cumsum([0, *map(len, by_entity.values())])
-    moved = [
-        one.moved_to(int(place[first + one.column]), _members(unit_rows(entity), n_units))
-        for first, (entity, found) in zip(first_of, built.items(), strict=False)
-        for one in found.differences
-    ]
+    n_before = np.cumsum([0, *map(len, by_entity.values())])
+    moved, quotients = [], []
+    for before, (entity, found) in zip(n_before, built.items(), strict=False):
+        members = _members(unit_rows(entity), n_units)
+        moved += [
+            one.moved_to(int(place[before + one.column]), members) for one in found.differences
+        ]
+        if found.quotients is not None:
+            columns = place[before + found.quotients.columns]
+            quotients.append(found.quotients.moved_to(columns, members))
 
     def joined(what: str) -> Any:
         return np.concatenate([np.asarray(getattr(found, what)) for found in built.values()])[order]
@@ -115,6 +121,7 @@ def targets_of_units(
         families=tuple(map(str, joined("families"))),
         scales=joined("scales"),
         differences=tuple(moved),
+        quotients=Quotients.joined(quotients),
     )
 
 
