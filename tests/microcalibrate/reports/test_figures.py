@@ -120,6 +120,21 @@ def test_fit_shows_the_median_error_of_each_family(result: CalibrationResult) ->
         assert_allclose(markers[name].x, np.maximum(expected, figures.LEAST_ERROR))
 
 
+@pytest.mark.parametrize(("n_families", "left_out"), [(1, 0), (30, 0), (33, 3)])
+def test_fit_says_how_many_families_are_left_out(
+    result: CalibrationResult, n_families: int, left_out: int
+) -> None:
+    targets = pd.concat([result.targets] * 10, ignore_index=True)
+    targets["family"] = [f"family {i % n_families}" for i in range(len(targets))]
+
+    figure = figures.fit(dataclasses.replace(result, targets=targets))
+
+    said = figure.layout.title.subtitle.text.replace("<br>", " ")
+    expected = f"Shows {n_families - left_out} of {n_families} families" if left_out else ""
+    assert expected in said
+    assert ("Shows" in said) == bool(left_out)
+
+
 def test_worst_shows_errors_and_prices_in_order(result: CalibrationResult) -> None:
     figure = figures.worst_targets(result, 5)
 

@@ -58,7 +58,9 @@ def fit(result: CalibrationResult) -> Figure:
     figure = blank_figure(
         "Error of the targets by family",
         "Marker: median; bar: middle 80%. Errors below 0.0001% are drawn there."
-        + _chosen(len(shown) - 1, len(order), "families, those that are missed most"),
+        + _chosen(
+            len(order) - (len(rows) - len(shown)), len(order), "families, those that are missed most"
+        ),
         height=150 + 46 * len(shown),
     )
     for when, column, colour, mark, shift in (

@@ -39,7 +39,8 @@ MOST_FAMILIES = 200
 ABOUT_ERRORS = (
     "Errors are relative to the scale of a target: its absolute value, unless that is zero or "
     "another scale was given. The price is the fall of the objective per scale by which the "
-    "target is raised; for a soft target, its importance times its error."
+    "target is raised; for a soft target, its importance times its error. The errors of a mean, a "
+    "ratio or a share are as if its denominator were that of the design weights."
 )
 
 
