@@ -54,13 +54,12 @@ def fit(result: CalibrationResult) -> Figure:
     if len(order) == 1:
         rows = rows[1:]
     shown = rows[: MOST_FAMILIES + 1]
+    n_left_out = len(rows) - len(shown)
     heights = np.arange(len(shown), 0, -1.0)
     figure = blank_figure(
         "Error of the targets by family",
         "Marker: median; bar: middle 80%. Errors below 0.0001% are drawn there."
-        + _chosen(
-            len(order) - (len(rows) - len(shown)), len(order), "families, those that are missed most"
-        ),
+        + _chosen(len(order) - n_left_out, len(order), "families, those that are missed most"),
         height=150 + 46 * len(shown),
     )
     for when, column, colour, mark, shift in (
