@@ -10,19 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
-from typer.testing import CliRunner
 
 from microcalibrate import Calibration, CalibrationResult
-from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED, app
+from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED
 from microcalibrate.io import read_table
 from microcalibrate.progress import ProgressBar
+
+from ..commands import assert_refused, interrupt, run, unwrapped
+from ..files import content
 
 RUN_FILES = {
     ".microcalibrate-run",
@@ -76,19 +77,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(line: str) -> Any:
-    return CliRunner().invoke(app, line.split())
-
-
 TABLE = "calibrate people.csv --weight w --targets targets.csv --out run"
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def unwrapped(text: str) -> str:
-    return " ".join(text.split())
 
 
 # --- Done -----------------------------------------------------------------------------------------
@@ -229,13 +218,7 @@ def test_the_demo_writes_both_runs() -> None:
     ],
 )
 def test_bad_usage_is_told_and_writes_nothing(here: Path, line: str, part: str) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr).replace("│ ", "")
-    assert done.exit_code == (FAILURE if line.endswith("--out .") else BAD_USAGE)
-    assert content(here) == before
+    assert_refused(here, line, FAILURE if line.endswith("--out .") else BAD_USAGE, part)
 
 
 @pytest.mark.parametrize(
@@ -255,14 +238,7 @@ def test_bad_usage_is_told_and_writes_nothing(here: Path, line: str, part: str) 
     ],
 )
 def test_a_failure_is_told_in_one_paragraph(here: Path, line: str, part: str) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr)
-    assert "Traceback" not in done.output
-    assert done.exit_code == (BAD_USAGE if part == "--weight" else FAILURE)
-    assert content(here) == before
+    assert_refused(here, line, BAD_USAGE if part == "--weight" else FAILURE, part)
 
 
 def test_bad_targets_leave_the_earlier_run(here: Path) -> None:
@@ -312,10 +288,6 @@ def test_a_missing_plotly_is_told_before_the_work(
     assert done.exit_code == FAILURE
     assert "pip install 'microcalibrate[viz]'" in unwrapped(done.stderr)
     assert not (here / "run").exists()
-
-
-def interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("here")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,9 +16,11 @@ from microcalibrate.diagnostics import Diagnosis, RandomScheduleReforms, diagnos
 from microcalibrate.io import read_table
 from microcalibrate.regularise import Schema, Survey
 
+from ..commands import assert_refused, run, unwrapped
+from ..files import content
 from ..households import make_survey
 from ..pages import HOSTILE, Reader, assert_no_tags, assert_self_contained
-from .test_cli import content, run, unwrapped
+from ..published import validate
 
 FLAT = "diagnose people.csv --weight w --id name --surface surface.json --out run"
 DEEP = "diagnose homes --out run"
@@ -43,16 +42,6 @@ LISTED = {"doubled": doubled, "nothing": nothing}
 WITH_BROKEN = {"doubled": doubled, "broken": broken}
 SURFACE = {"metrics": ["income"]}
 """
-
-
-def validate(name: str, path: str | Path) -> dict[str, Any]:
-    """What a JSON file holds, once it agrees with the published schema of that name."""
-    published = files("microcalibrate.reports") / "json_schemas" / f"{name}.json"
-    schema = json.loads(published.read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator.check_schema(schema)
-    found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator(schema).validate(found)
-    return found
 
 
 @pytest.fixture
@@ -126,14 +115,7 @@ def test_a_flat_table_has_a_schema_too() -> None:
     ],
 )
 def test_what_no_schema_can_be_made_of_is_told(here: Path, line: str, code: int, part: str) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr)
-    assert done.exit_code == code
-    assert "Traceback" not in done.output
-    assert content(here) == before
+    assert_refused(here, line, code, part)
 
 
 # --- diagnose -------------------------------------------------------------------------------------

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import scipy.sparse as sp
 from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, evaluate_robustness
 from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED
 from microcalibrate.io import read_table
 from microcalibrate.progress import ProgressBar
-from microcalibrate.targets import build_targets
 
-from .test_cli import content, interrupt, run, unwrapped
+from ..commands import assert_refused, interrupt, run, unwrapped
+from ..files import content
+from .people import problem, write_people
 
 FILES = {
     ".microcalibrate-run",
@@ -41,54 +38,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_people(folder: Path) -> None:
-    rng = np.random.default_rng(11)
-    n = 240
-    people = pd.DataFrame(
-        {
-            "name": [f"r{i}" for i in range(n)],
-            "w": rng.uniform(50, 150, n),
-            "state": rng.choice(["CA", "NY", "TX", "WY"], n),
-            "age": rng.integers(0, 90, n),
-            "income": rng.gamma(1.0, 20_000, n).round(),
-            "rent": rng.gamma(2.0, 6_000, n).round(),
-            "gaps": [np.nan, *rng.uniform(size=n - 1)],
-        }
-    )
-    people.to_csv(folder / "people.csv", index=False)
-    rows = []
-    for state, part in people.groupby("state"):
-        where = f"state == '{state}'"
-        rows.append((f"people/{state}", 1.05 * part.w.sum(), None, where, "people"))
-        total = (part.w * part.income).sum()
-        rows.append((f"income/{state}", 1.1 * total, "income", where, "income"))
-    rows.append(("elderly", 0.3 * people.w.sum(), None, "age >= 65", None))
-    columns = ["name", "value", "variable", "filter", "family"]
-    declared = pd.DataFrame(rows, columns=columns)
-    declared.to_csv(folder / "targets.csv", index=False)
-    built = build_targets(people, declared, initial_weights=people.w)
-    problem = folder / "problem"
-    problem.mkdir()
-    sp.save_npz(problem / "matrix.npz", built.matrix)
-    np.savez(problem / "weights.npz", weights=people.w.to_numpy())
-    stored = pd.DataFrame({"name": built.names, "target": built.values, "family": built.families})
-    stored.to_csv(problem / "targets.csv", index=False)
-    np.savez(folder / "variables.npz", matrix=people[["rent", "age"]].to_numpy())
-
-
-def arguments() -> dict[str, Any]:
-    """The same data as the library takes them."""
-    people, declared = read_table("people.csv"), read_table("targets.csv")
-    built = build_targets(people, declared, initial_weights=people.w)
-    return {
-        "weights": people.w,
-        "targets": built.values,
-        "estimate_matrix": built.matrix,
-        "target_names": built.names,
-        "scales": built.scales,
-    }
-
-
 def figures(folder: str = "run") -> dict[str, float]:
     values = json.loads(Path(folder, "robustness.json").read_text("utf-8"))["figures"]
     return {name: value for name, value in values.items() if value is not None}
@@ -102,7 +51,7 @@ def test_the_figures_are_those_of_the_library() -> None:
     done = run(f"{TABLE} --id name --folds 3 --records 60 --draws 2 --untargeted rent --seed 4")
 
     expected = evaluate_robustness(
-        **arguments(),
+        **problem(),
         n_folds=3,
         target_records=60,
         n_draws=2,
@@ -209,14 +158,7 @@ def test_solves_without_certificate_have_an_exit_code() -> None:
 def test_what_cannot_be_honoured_is_told_and_writes_nothing(
     here: Path, line: str, code: int, part: str
 ) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr)
-    assert "Traceback" not in done.output
-    assert done.exit_code == code
-    assert content(here) == before
+    assert_refused(here, line, code, part)
 
 
 def test_variables_inside_the_run_are_not_deleted(here: Path) -> None:

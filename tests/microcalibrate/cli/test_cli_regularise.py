@@ -19,10 +19,11 @@ from microcalibrate.regularise.result import RegulariseResult
 from microcalibrate.regularise.trained import TrainedModel
 from microcalibrate.reports.comparison import compare_runs
 
+from ..commands import assert_refused, run, unwrapped
+from ..files import content
 from ..households import FLAT, SCHEMA, TWO_LEVELS, make_survey
 from ..pages import Reader, assert_no_tags, assert_self_contained
-from .test_cli import content, run, unwrapped
-from .test_cli_diagnose import validate
+from ..published import validate
 
 KINDS = {"flat": FLAT, "two": TWO_LEVELS, "three": SCHEMA}
 HEAVY = 25
@@ -156,14 +157,7 @@ def test_what_cannot_be_honoured_is_told_and_writes_nothing(
     schema = FLAT.to_json()
     schema["constraints"] = [{"condition": "person", "holds": "age >= 0"}]
     write_json(schema, "other.json")
-    before = content(trained)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr)
-    assert done.exit_code == code, done.output
-    assert "Traceback" not in done.output
-    assert content(trained) == before
+    assert_refused(trained, line, code, part)
 
 
 @pytest.mark.usefixtures("trained")
@@ -287,13 +281,7 @@ def test_what_cannot_be_compared_is_told(
     calibrations: Path, line: str, code: int, part: str
 ) -> None:
     assert run("diagnose people.csv --weight w --out diagnosis --no-report").exit_code == 0
-    before = content(calibrations)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr)
-    assert done.exit_code == code
-    assert content(calibrations) == before
+    assert_refused(calibrations, line, code, part)
 
 
 @pytest.mark.usefixtures("calibrations")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .test_cli import run
-from .test_cli_evaluate import write_people
+from ..commands import run
+from .people import write_people
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from microcalibrate.engine.dual_newton import DualNewton
 from microcalibrate.engine.interior_point import InteriorPoint
 from microcalibrate.io import read_table
 
-from .test_cli import content, interrupt, run, unwrapped
+from ..commands import assert_refused, interrupt, run, unwrapped
+from ..files import content
 
 TABLE = "targets people.csv --weight w --targets targets.csv --out run"
 TABLES = {"target_analysis.csv", "target_conflicts.csv", "target_conflict_matrix.npz"}
@@ -153,14 +154,7 @@ def test_rough_figures_have_an_exit_code() -> None:
 def test_what_cannot_be_honoured_is_told_and_writes_nothing(
     here: Path, line: str, code: int, part: str
 ) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr).replace("\\", "/")
-    assert "Traceback" not in done.output
-    assert done.exit_code == code
-    assert content(here) == before
+    assert_refused(here, line, code, part)
 
 
 def test_a_run_of_fewer_records_is_refused_in_the_words_of_the_command_line(here: Path) -> None:

@@ -14,8 +14,9 @@ from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, UNCERTIFIED
 from microcalibrate.hyperparameter_tuning import TuningResult, tune_hyperparameters
 from microcalibrate.io import read_json, read_table
 
-from .test_cli import content, interrupt, run, unwrapped
-from .test_cli_evaluate import arguments, write_people
+from ..commands import assert_refused, interrupt, run, unwrapped
+from ..files import content
+from .people import problem, write_people
 
 FILES = {
     ".microcalibrate-run",
@@ -50,7 +51,7 @@ def test_the_trials_are_those_of_the_library() -> None:
     done = run(f"{TABLE} --id name --lambda-min 1e-3 --lambda-max 0.5 --seed 3")
 
     best, expected = tune_hyperparameters(
-        **arguments(), lambda_min=1e-3, lambda_max=0.5, n_trials=2, n_folds=2, seed=3
+        **problem(), lambda_min=1e-3, lambda_max=0.5, n_trials=2, n_folds=2, seed=3
     )
     assert done.exit_code == 0, done.output
     assert set(content(Path("run"))) >= FILES
@@ -244,14 +245,7 @@ def test_ctrl_c_before_any_trial_writes_nothing(
 def test_what_cannot_be_honoured_is_told_and_writes_nothing(
     here: Path, line: str, code: int, part: str
 ) -> None:
-    before = content(here)
-
-    done = run(line)
-
-    assert part in unwrapped(done.stderr).replace("│ ", "")
-    assert "Traceback" not in done.output
-    assert done.exit_code == code
-    assert content(here) == before
+    assert_refused(here, line, code, part)
 
 
 @pytest.mark.usefixtures("here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
-from typer.testing import CliRunner
 
 from microcalibrate import Calibration, CalibrationResult, evaluate_robustness
-from microcalibrate.cli import BAD_USAGE, FAILURE, app
+from microcalibrate.cli import BAD_USAGE, FAILURE
 from microcalibrate.datasets import load_cps_households
 from microcalibrate.io import read_json, read_table
 from microcalibrate.target_checks import TargetChecks, check_targets
+
+from ..commands import run
 
 N = 80
 TABLES = "household.csv --table family=family.csv --table person=person.csv"
@@ -61,10 +61,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     pd.DataFrame(rows).to_csv("targets.csv", index=False)
     return tmp_path
-
-
-def run(line: str) -> Any:
-    return CliRunner().invoke(app, shlex.split(line))
 
 
 def tables() -> dict[str, pd.DataFrame]:

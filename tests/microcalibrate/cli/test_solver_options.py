@@ -13,11 +13,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose
-from typer.testing import CliRunner
 
 import microcalibrate.selection.sampled_gates
 from microcalibrate import Calibration, CalibrationResult, evaluate_robustness, tune_hyperparameters
-from microcalibrate.cli import BAD_USAGE, app
+from microcalibrate.cli import BAD_USAGE
 from microcalibrate.cli.calibrate import calibrate
 from microcalibrate.cli.evaluate import evaluate
 from microcalibrate.cli.tune import tune
@@ -27,7 +26,9 @@ from microcalibrate.errors import InvalidOption
 from microcalibrate.hyperparameter_tuning import TuningResult
 from microcalibrate.hyperparameter_tuning.checks import ABOUT_TARGETS, GATE_OPTIONS, SOLVE_OPTIONS
 from microcalibrate.io import read_json, read_table
-from microcalibrate.targets import build_targets
+
+from ..commands import run
+from .people import problem
 
 TUNE = "tune people.csv --weight w --targets targets.csv --folds 2 --trials 2 --out run --no-report"
 EVALUATE = "evaluate people.csv --weight w --targets targets.csv --folds 2 --out run --no-report"
@@ -68,22 +69,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows.append({"name": "income", "value": total, "variable": "income"})
     pd.DataFrame(rows).to_csv("targets.csv", index=False)
     return tmp_path
-
-
-def run(line: str) -> Any:
-    return CliRunner().invoke(app, shlex.split(line))
-
-
-def problem() -> dict[str, Any]:
-    people, declared = read_table("people.csv"), read_table("targets.csv")
-    built = build_targets(people, declared, initial_weights=people["w"])
-    return {
-        "weights": people["w"],
-        "targets": built.values,
-        "estimate_matrix": built.matrix,
-        "target_names": built.names,
-        "scales": built.scales,
-    }
 
 
 def solver() -> dict[str, Any]:

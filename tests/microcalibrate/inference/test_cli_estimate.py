@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from typer.testing import CliRunner
 
 from microcalibrate import Calibration
-from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE, app
+from microcalibrate.cli import BAD_USAGE, CANCELLED, FAILURE
 from microcalibrate.inference import (
     DesignVarianceWarning,
     ReplicateWeights,
@@ -32,14 +30,11 @@ from microcalibrate.inference import (
 from microcalibrate.inference.variance import variance_of_totals
 from microcalibrate.io import read_table
 
+from ..commands import interrupt, run
 from .surveys import columns_of, people
 
 DESIGN = SurveyDesign(psu="cluster", strata="stratum")
 BASE = "estimate run people.csv --targets targets.csv --quiet --out found.csv"
-
-
-def run(line: str) -> Any:
-    return CliRunner().invoke(app, shlex.split(line))
 
 
 @pytest.fixture
@@ -233,9 +228,6 @@ def test_other_data_than_those_of_the_run_are_refused(here: Path) -> None:
 
 
 def test_ctrl_c_writes_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("microcalibrate.inference.replicate_weights", interrupt)
     result = run(f"{BASE} --total income --psu cluster --replicates jackknife")
     assert result.exit_code == CANCELLED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
-from typer.testing import CliRunner
 
 from microcalibrate import Calibration
-from microcalibrate.cli import app
 from microcalibrate.errors import InvalidEstimand, InvalidProblem
 from microcalibrate.inference import (
     Replication,
@@ -33,6 +30,8 @@ from microcalibrate.inference import (
 from microcalibrate.inference.linked_data import Tables
 from microcalibrate.inference.statistics import OfMembers
 from microcalibrate.inference.variance import variance_of_totals
+
+from ..commands import run
 
 RNG = np.random.default_rng(6)
 N_HOMES = 150
@@ -212,7 +211,7 @@ def test_the_command_line_makes_a_run_of_linked_tables_again(
         "--replicates jackknife",
     ]
     for line in lines:
-        done = CliRunner().invoke(app, shlex.split(line))
+        done = run(line)
         assert done.exit_code == 0, done.output
     made = of_homes()
     wanted = [total("wages", entity="person"), mean("age", entity="person")]

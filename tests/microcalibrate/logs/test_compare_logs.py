@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +16,8 @@ from microcalibrate import Calibration
 from microcalibrate.cli import app
 from microcalibrate.errors import NotALog
 from microcalibrate.logs import changes_within, compare_logs, read_log, write_log
+
+from ..published import validate
 
 
 def written(path: Path, seed: int, first: int, last: int, noise: float) -> pd.DataFrame:
@@ -264,9 +263,7 @@ def test_logs_are_compared_on_the_command_line(tmp_path: Path, two: Any) -> None
     assert f"correlation of {found.correlation:.2f}" in done.stdout
     assert "seed: 1 → 2" in done.stdout
     assert "n/a (target 0)" in told(*paths[:2], "--most", "200").stdout
-    values = json.loads((tmp_path / "both" / "comparison.json").read_text())
-    schema = files("microcalibrate.reports") / "json_schemas" / "comparison.json"
-    jsonschema.Draft202012Validator(json.loads(schema.read_text("utf-8"))).validate(values)
+    values = validate("comparison", tmp_path / "both" / "comparison.json")
     assert values["kind"] == "log"
     assert values["errors"] == {"correlation": found.correlation, "slope": found.slope}
     assert values["excluded"] == found.excluded

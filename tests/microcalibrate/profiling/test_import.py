@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
@@ -19,6 +17,8 @@ from microcalibrate.io import read_table, write_table
 from microcalibrate.profiling import DataProfile, Limits, import_data
 from microcalibrate.profiling import csv_batches as csv_batches_module
 from microcalibrate.progress import listening
+
+from ..published import published, validate
 
 HOSTILE = ["<img onerror>", "=cmd()", "../x", "a\nb", "'quoted'", "ñ, with comma"]
 
@@ -189,13 +189,7 @@ def test_any_table_comes_through_a_csv_file_unchanged(
 
     copy = read_table(tmp_path / "out" / "data.parquet")
     assert_frame_equal(copy, table, check_dtype=False, check_exact=True)
-    jsonschema.validate(profile.to_json(), published())
-
-
-def published() -> object:
-    return json.loads(
-        (files("microcalibrate.reports") / "json_schemas" / "profile.json").read_text("utf-8")
-    )
+    jsonschema.validate(profile.to_json(), published("profile"))
 
 
 def test_a_saved_profile_is_loaded_and_of_the_published_form(
@@ -207,7 +201,7 @@ def test_a_saved_profile_is_loaded_and_of_the_published_form(
 
     assert DataProfile.load(tmp_path / "out") == profile
     assert profile.name == "My <people>"
-    jsonschema.validate(json.loads((tmp_path / "out" / "profile.json").read_text()), published())
+    validate("profile", tmp_path / "out" / "profile.json")
 
 
 def test_an_import_can_be_cancelled_and_leaves_nothing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from microcalibrate.io import read_table
 from microcalibrate.target_checks import TargetChecks, check_targets
 from microcalibrate.targets import build_targets
 
+from ..published import published, validate
 from .people import GOOD, INCOME, PEOPLE, TOTAL
 
 
@@ -87,14 +87,6 @@ def test_targets_that_are_in_order_have_no_findings() -> None:
 # --- Nothing ends a check -------------------------------------------------------------------------
 
 
-def published() -> Any:
-    schema = json.loads(
-        (files("microcalibrate.reports") / "json_schemas" / "checks.json").read_text("utf-8")
-    )
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return schema
-
-
 CELLS = st.one_of(
     st.none(),
     st.floats(allow_nan=True, allow_infinity=True),
@@ -128,7 +120,9 @@ def test_any_cells_at_all_are_checked_and_the_verdict_is_that_of_the_builder(
         build_targets(data, rows, initial_weights=data["w"])
     assert len(checks.table) == len(rows)
     assert checks.ok == errors.empty
-    jsonschema.validate(json.loads(json.dumps(checks.to_json(), allow_nan=False)), published())
+    jsonschema.validate(
+        json.loads(json.dumps(checks.to_json(), allow_nan=False)), published("checks")
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +173,7 @@ def test_saved_checks_are_loaded_and_of_the_published_form(tmp_path: Path) -> No
     assert_frame_equal(again.findings, checks.findings)
     assert (again.notes, again.bounds, again.ok) == (checks.notes, checks.bounds, checks.ok)
     assert again.summary() == checks.summary()
-    jsonschema.validate(json.loads((tmp_path / "run" / "checks.json").read_text()), published())
+    validate("checks", tmp_path / "run" / "checks.json")
     written = read_table(tmp_path / "run" / "checks.csv")
     assert written["name"][1] == "'=cmd()|<img onerror>"
     (tmp_path / "run" / "checks.json").write_text('{"format": "other"}')

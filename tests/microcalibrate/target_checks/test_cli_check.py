@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from typer.testing import CliRunner
 
-from microcalibrate.cli import BAD_USAGE, FAILURE, FLAGGED, app
+from microcalibrate.cli import BAD_USAGE, FAILURE, FLAGGED
 from microcalibrate.io import read_table
 from microcalibrate.target_checks import TargetChecks, check_targets
 from microcalibrate.targets import totals_by_level
 
+from ..commands import run
+
 CHECK = "check people.csv --targets targets.csv --weight w --out run"
-
-
-def run(line: str) -> Any:
-    return CliRunner().invoke(app, line.split())
 
 
 @pytest.fixture(autouse=True)
