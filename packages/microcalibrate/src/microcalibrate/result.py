@@ -259,8 +259,9 @@ class CalibrationResult:
                 f"{label:46}{pattern.format(before[key]):>16}{pattern.format(after[key]):>16}"
             )
         lines.append(f"{self.status.name}: {self.status.value}")
+        plural = "" if len(self.targets) == 1 else "s"
         lines.append(
-            f"Relative duality gap {self.gap:.1e}; {len(self.targets)} targets; "
+            f"Relative duality gap {self.gap:.1e}; {len(self.targets):,} target{plural}; "
             f"{self.seconds['total']:.2f} s."
         )
         return "\n".join(lines)

@@ -86,7 +86,9 @@ def check(
         say(found.summary(MOST_FINDINGS))
         say(f"\nwritten to {out}")
     if fail_on_errors and not found.ok:
-        complain(f"Errors: {found.count('error'):,} targets have one (exit code {FLAGGED}).")
+        n_wrong = found.count("error")
+        have = "target has" if n_wrong == 1 else "targets have"
+        complain(f"Errors: {n_wrong:,} {have} one (exit code {FLAGGED}).")
         raise typer.Exit(FLAGGED)
 
 

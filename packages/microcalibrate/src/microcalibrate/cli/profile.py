@@ -47,10 +47,11 @@ def profile(
     found = import_data(data, out, **given(name=name, encoding=encoding))
     if quiet:
         return
+    from microcalibrate.figures.plotting import count
     from microcalibrate.profiling.limits import in_bytes
 
     say(
-        f"{found.name}: {found.n_rows:,} records, {len(found.columns):,} columns, "
+        f"{found.name}: {count(found.n_rows, 'record')}, {count(len(found.columns), 'column')}, "
         f"{in_bytes(found.bytes)} on disk, {in_bytes(found.memory_bytes)} in memory"
     )
     say(f"\n{_table(found)}")

@@ -43,6 +43,7 @@ def schema(
     """
     from microcalibrate.atomic import check_run_folder
     from microcalibrate.cli.surveys import read_tables
+    from microcalibrate.figures.plotting import count
     from microcalibrate.io import write_json
     from microcalibrate.regularise import propose_schema
 
@@ -66,7 +67,7 @@ def schema(
     if quiet:
         return
     for each in proposed.entities:
-        say(f"{each.name}: {len(tables[each.name]):,} rows")
+        say(f"{each.name}: {count(len(tables[each.name]), 'row')}")
         kinds: dict[str, list[str]] = {}
         for part in each.columns:
             kinds.setdefault(part.kind, []).append(part.name)

@@ -69,6 +69,7 @@ def targets_template(
 
     Fill in the values in a spreadsheet, and calibrate to the table.
     """
+    from microcalibrate.figures.plotting import count
     from microcalibrate.io import TABLE_SUFFIXES, read_table, write_table
     from microcalibrate.targets import totals_by_level
 
@@ -91,7 +92,7 @@ def targets_template(
     if quiet:
         return
     gaps = int(records[by].isna().any(axis=1).sum())
-    say(f"{len(found):,} targets, {found['name'].iloc[0]} to {found['name'].iloc[-1]}")
+    say(f"{count(len(found), 'target')}, {found['name'].iloc[0]} to {found['name'].iloc[-1]}")
     if gaps:
         say(f"{gaps:,} of {len(records):,} records are in no cell: a value is missing there")
     if weight is None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from microcalibrate.cli.flags import in_flags
 from microcalibrate.figures.plotting import amount, readable
+from microcalibrate.figures.plotting import count as count  # one of the words of the page too
 
 _FLAG = re.compile(r"`?--(no-)?([a-z][a-z0-9-]*)`?")
 _SIGNS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@])")
@@ -53,16 +54,6 @@ def moment(when: datetime | None) -> str:
         return "–"
     local = (when if when.tzinfo else when.replace(tzinfo=UTC)).astimezone()
     return f"{local.day} {local:%b %H:%M}"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """A count with its noun.
-
-    Examples:
-        >>> count(1, "target"), count(2_000, "target"), count(2, "family", "families")
-        ('1 target', '2,000 targets', '2 families')
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def label(text: object) -> str:

@@ -18,6 +18,7 @@ from microcalibrate.figures.plotting import (
     amount,
     blank_figure,
     broken_line,
+    count,
     escaped_lines,
     log_percent_axis,
     log_ticks,
@@ -86,7 +87,7 @@ def fit(result: CalibrationResult) -> Figure:
             marker=mark,
             name=when,
             text=[
-                f"{escaped_lines(name)} ({len(part):,} targets), {when}<br>median "
+                f"{escaped_lines(name)} ({count(len(part), 'target')}), {when}<br>median "
                 f"{percent(middle)}, 90% below {percent(high)}, largest {percent(largest)}"
                 for (name, part), (_, middle, high, largest) in zip(shown, spreads, strict=True)
             ],
@@ -235,9 +236,9 @@ def weights(result: CalibrationResult) -> Figure:
     edges = np.linspace(positive.min() - 0.02, positive.max() + 0.02, 61)
     n_zero, n_negative = (result.weights == 0).sum(), (result.weights < 0).sum()
     left_out = [
-        f"{count:,} records {what}"
-        for count, what in ((n_zero, "of weight zero"), (n_negative, "of negative weight"))
-        if count
+        f"{count(number, 'record')} {what}"
+        for number, what in ((n_zero, "of weight zero"), (n_negative, "of negative weight"))
+        if number
     ]
     figure = blank_figure(
         "Weights before and after",

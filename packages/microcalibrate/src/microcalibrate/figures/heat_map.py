@@ -85,7 +85,8 @@ def heat_map(analysis: TargetAnalysis, n_targets: int = 30) -> Figure:
         colorscale=[[0, AFTER], [0.5, PAPER], [1, BEFORE]],
         colorbar={"title": {"text": "conflict"}, "tickvals": [-1, -0.5, 0, 0.5, 1]},
     )
-    figure.update_layout(showlegend=False)
+    # The title of the axis on top stands between the subtitle and the ranks.
+    figure.update_layout(showlegend=False, margin_t=figure.layout.margin.t + 24)
     figure.update_xaxes(
         title="rank",
         side="top",

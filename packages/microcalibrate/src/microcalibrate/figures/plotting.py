@@ -150,6 +150,16 @@ def readable(text: object) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in str(text))
 
 
+def count(number: int, one: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    Examples:
+        >>> count(1, "target"), count(2_000, "target"), count(2, "family", "families")
+        ('1 target', '2,000 targets', '2 families')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def percent(fraction: float, *, signed: bool = False) -> str:
     """A fraction as a percentage with the digits that count.
 

@@ -112,7 +112,7 @@ def target_ranking(analysis: TargetAnalysis, n_targets: int = 30) -> Figure:
         title="share of the loss that goes without it",
         range=[0, 1.14 * top],
         tickvals=ticks,
-        ticktext=[percent(tick) for tick in ticks],
+        tickformat="~%",
     )
     figure.update_yaxes(**named_axis(heights, list(shown.name)), showgrid=False)
     return figure

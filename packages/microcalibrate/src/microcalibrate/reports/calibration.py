@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from microcalibrate.figures import calibration as figures
 from microcalibrate.figures.log_course import loss_and_error
-from microcalibrate.figures.plotting import amount, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, count, percent, power_of_ten
 from microcalibrate.reports.page import (
     Columns,
     Figure,
@@ -118,8 +118,7 @@ def headline(result: CalibrationResult) -> str:
     kept = int(result.statistics["after"]["records"])
     chosen = result.settings.get("target_records") or result.settings.get("l0_lambda")
     reduced = f" reduced to {kept:,} and" if chosen else ""
-    plural = "s" if targets > 1 else ""
-    return f"{records:,} records{reduced} calibrated to {targets:,} target{plural}"
+    return f"{count(records, 'record')}{reduced} calibrated to {count(targets, 'target')}"
 
 
 def gap_sentence(result: CalibrationResult) -> str:

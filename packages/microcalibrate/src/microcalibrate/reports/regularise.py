@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.figures import diagnostics, weight_distribution
-from microcalibrate.figures.plotting import amount, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, count, percent, power_of_ten
 from microcalibrate.reports.calibration import kind
 from microcalibrate.reports.diagnosis import flagged_records
 from microcalibrate.reports.page import (
@@ -154,12 +154,12 @@ def sections(result: RegulariseResult) -> list[Section]:
 def headline(result: RegulariseResult) -> str:
     """What was done, in one line."""
     before, after = result.n_flagged
-    plural = "" if before == 1 else "s"
     if not before:
         return "No record carries too much: nothing was changed"
     if not result.changed:
-        return f"{before:,} flagged record{plural}, and no round that helped: nothing was changed"
-    return f"{before:,} flagged record{plural} before, {after:,} after"
+        flagged = count(before, "flagged record")
+        return f"{flagged}, and no round that helped: nothing was changed"
+    return f"{count(before, 'flagged record')} before, {after:,} after"
 
 
 def about_offspring(result: RegulariseResult) -> str:
@@ -204,7 +204,7 @@ def _tiles(result: RegulariseResult) -> Tiles:
             (
                 _change(result.targets),
                 "mean error of the targets",
-                f"{len(result.targets):,} targets",
+                count(len(result.targets), "target"),
             ),
         ]
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microcalibrate.figures import robustness as figures
-from microcalibrate.figures.plotting import amount, percent
+from microcalibrate.figures.plotting import amount, count, percent
 from microcalibrate.reports.page import (
     Figure,
     Listing,
@@ -124,8 +124,8 @@ def headline(result: RobustnessResult) -> str:
         f", {result['records']:,.0f} records kept" if result.is_drawn else ", no draw of records"
     )
     return (
-        f"{len(result.targets):,} targets held out in {len(result.folds):,} folds of "
-        f"{result.targets.group.nunique():,} groups{records}"
+        f"{count(len(result.targets), 'target')} held out in {len(result.folds):,} folds of "
+        f"{count(result.targets.group.nunique(), 'group')}{records}"
     )
 
 

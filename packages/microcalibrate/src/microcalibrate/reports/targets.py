@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from microcalibrate.figures.plotting import amount, percent
+from microcalibrate.figures.plotting import amount, count, percent
 from microcalibrate.reports.page import (
     Figure,
     Paragraph,
@@ -165,7 +165,7 @@ def _tiles(analysis: TargetAnalysis) -> Tiles:
         [
             (f"{counts.get(UNREACHABLE, 0):,}", "out of reach", of_all),
             (f"{counts.get(CONTRADICTORY, 0):,}", "contradictory", of_all),
-            (f"{counts.get(REDUNDANT, 0):,}", "redundant", f"{len(analysis.groups):,} groups"),
+            (f"{counts.get(REDUNDANT, 0):,}", "redundant", count(len(analysis.groups), "group")),
             (percent(analysis.mean_error), "mean error", "after calibration to all"),
         ]
     )
