@@ -15,8 +15,9 @@ import pytest
 import scipy.optimize as so
 from numpy.testing import assert_allclose
 
-from microcalibrate import Calibration, InfeasibleTargets, trim
+from microcalibrate import InfeasibleTargets, trim
 
+from .problems import ratio_of, write_problem
 from .r import run_r
 
 N_PROBLEMS = 100
@@ -116,22 +117,13 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("problems")
     for seed in range(N_PROBLEMS):
         place = folder / f"{seed:03}"
-        place.mkdir()
-        for name, values in random_problem(seed).items():
-            np.savetxt(place / name, values, delimiter=",", fmt="%.17g")
+        write_problem(place, random_problem(seed))
         if is_bounded(seed):
             (place / "bounded").touch()
         if KINDS[seed % len(KINDS)] == "clusters":
             (place / "clustered").touch()
     run_r(SCRIPT, folder)
     return folder
-
-
-def ratio_of(problem: dict[str, np.ndarray], **options: Any) -> np.ndarray:
-    calibration = Calibration(problem["d"], problem["t"], problem["x"], tolerances=0, **options)
-    weights = calibration.calibrate(progress=False)
-    assert calibration.result.converged
-    return np.asarray(weights / problem["d"])
 
 
 def options_of(method: str, problem: dict[str, np.ndarray]) -> dict[str, Any]:

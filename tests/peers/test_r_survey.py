@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from microcalibrate import Calibration
-
+from .problems import ratio_of, write_problem
 from .r import run_r
 
 N_PROBLEMS = 40
@@ -73,20 +72,12 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of all problems, answered by one R process."""
     folder = tmp_path_factory.mktemp("problems")
     for seed in range(N_PROBLEMS):
-        place = folder / f"{seed:03}"
-        place.mkdir()
-        for name, values in random_problem(seed).items():
-            if name != "bounds" or seed < N_BOUNDED:
-                np.savetxt(place / name, values, delimiter=",", fmt="%.17g")
+        problem = random_problem(seed)
+        if seed >= N_BOUNDED:
+            del problem["bounds"]
+        write_problem(folder / f"{seed:03}", problem)
     run_r(SCRIPT, folder)
     return folder
-
-
-def ratio_of(problem: dict[str, np.ndarray], **options: Any) -> np.ndarray:
-    calibration = Calibration(problem["d"], problem["t"], problem["x"], tolerances=0, **options)
-    weights = calibration.calibrate(progress=False)
-    assert calibration.result.converged
-    return np.asarray(weights / problem["d"])
 
 
 @pytest.mark.parametrize("package", ["survey", "sampling"])
