@@ -201,3 +201,21 @@ def test_quotients_of_another_problem_are_refused(people, what, kept):
             scales=built.scales[:targets],
             quotients=built.quotients,
         )
+
+
+def test_an_evaluation_names_targets_as_they_were_declared(people):
+    from microcalibrate import evaluate_robustness
+    from microcalibrate.targets import build_targets
+
+    built = build_targets(people, WANTED[:6], initial_weights=people.weight)
+    found = evaluate_robustness(
+        weights=people.weight,
+        targets=built.values,
+        estimate_matrix=built.matrix,
+        target_names=built.names,
+        scales=built.scales,
+        quotients=built.quotients,
+        n_folds=2,
+    )
+
+    assert_array_equal(found.targets.target, [row["value"] for row in WANTED[:6]])

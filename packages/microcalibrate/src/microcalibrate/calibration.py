@@ -16,7 +16,7 @@ from microcalibrate.engine.feasibility import Feasibility, check_feasibility
 from microcalibrate.engine.losses import Loss, loss_named
 from microcalibrate.engine.optimum import Optimum
 from microcalibrate.errors import InvalidOption, InvalidProblem
-from microcalibrate.outcome import Outcome, checked_quotients
+from microcalibrate.outcome import Outcome, States, checked_quotients
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.record_options import record_options
@@ -372,6 +372,11 @@ class Calibration:
         if not hasattr(self, "_optimum"):
             raise InvalidOption("there is no result yet: call `calibrate()` first.")
         return self._optimum
+
+    @property
+    def declared_targets(self) -> Vector:
+        """The targets in the unit that they were declared in, shape `(n_targets,)`."""
+        return States(self.problem, self._differences, self._quotients).targets
 
     @property
     def cluster_index(self) -> NDArray[np.int64] | None:

@@ -69,7 +69,7 @@ class Outcome:
         """
         import pandas as pd
 
-        states = _States(problem, tuple(differences), quotients)
+        states = States(problem, tuple(differences), quotients)
         start, end = states.at(problem.design_weights), states.at(self.weights)
         targets = _targets_table(problem, families, self.weights, self.solution.prices)
         for name, values in zip(
@@ -106,8 +106,8 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _States:
-    """What the targets of a problem are at given weights, in their own units.
+class States:
+    """What the targets of a problem shall be, and are at given weights, in their own units.
 
     Attributes:
         problem: What was calibrated.

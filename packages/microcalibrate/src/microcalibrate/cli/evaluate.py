@@ -144,6 +144,7 @@ def evaluate(
         result = evaluate_robustness(
             **inputs.problem,
             **grouping,
+            quotients=inputs.quotients,
             n_bootstrap=bootstrap,
             untargeted=inputs.untargeted,
             compare_with_random=random,

@@ -60,6 +60,7 @@ ABOUT_TARGETS = {
     "frozen",
     "heteroscedasticity",
     "cluster",
+    "quotients",
 }
 
 
@@ -116,7 +117,7 @@ def evaluate_robustness(
         **options: Further options of `Calibration`: tolerances, importances, scales,
             min_weight_ratio, max_weight_ratio, min_weight, max_weight, frozen,
             heteroscedasticity, cluster (whose records are kept, left out and counted as one),
-            distance, loss, closeness, refit_closeness, kappa, selection,
+            quotients, distance, loss, closeness, refit_closeness, kappa, selection,
             temperature, device.
 
     Returns:
@@ -187,7 +188,9 @@ def evaluate_robustness(
 
     tables = {
         "folds": folds_table(problem, whole, parts),
-        "targets": targets_table(problem, labels, parts),
+        "targets": targets_table(problem, labels, parts).assign(
+            target=calibration.declared_targets
+        ),
         "draws": draws_table([whole, *parts]),
         "bootstrap": _bootstrap_table(boot),
         "drift": _drift_table(problem, extra, whole, parts, boot),
