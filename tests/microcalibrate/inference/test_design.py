@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -45,6 +46,18 @@ def test_strata_add_up_and_a_stratum_taken_whole_adds_nothing(seed: int, n_strat
     # With as many in the population as in the sample, in the first stratum only.
     sizes = np.where(strata == 0, counts[strata], 1e12)
     assert_allclose(variance(values, strata=strata, fpc=sizes), sum(alone[1:]), rtol=1e-8)
+
+
+def test_columns_are_found_in_tables_of_either_library() -> None:
+    data = people()
+    design = SurveyDesign(strata="stratum", psu="cluster", fpc=np.int64(10_000))
+    contributions = (data["weight"] * data["income"]).to_numpy()[:, None]
+    by_table = [
+        variance_of_totals(contributions, design.bind(table, len(data)))
+        for table in (data, pl.from_pandas(data), {name: data[name] for name in data})
+    ]
+
+    assert_allclose(by_table[1:], [by_table[0]] * 2)
 
 
 def test_order_of_records_and_labels_do_not_matter() -> None:

@@ -196,7 +196,7 @@ def _by_stage(given: Any) -> list[Any]:
 def _column(given: Any, what: str, data: Any, n_records: int) -> npt.NDArray[Any]:
     """The values of a column, or the array that was given."""
     if isinstance(given, str):
-        names = [] if data is None else list(data.keys() if isinstance(data, dict) else data)
+        names = [] if data is None else list(getattr(data, "columns", data))
         if given not in names:
             raise InvalidDesign(
                 f'{what}="{given}" is no column of the data.{did_you_mean(given, map(str, names))}'
@@ -230,7 +230,7 @@ def _labels(given: Any, what: str, data: Any, n_records: int) -> tuple[Index, tu
 
 def _sizes(given: Any, data: Any, n_records: int) -> Vector:
     try:
-        if isinstance(given, (int, float)):
+        if isinstance(given, (int, float, np.number)):
             sizes = np.full(n_records, float(given))
         else:
             sizes = np.asarray(_column(given, "fpc", data, n_records), dtype=np.float64)
