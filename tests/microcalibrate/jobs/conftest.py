@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from microcalibrate.jobs import Run, Workspace
+from microcalibrate.jobs import workspace as room
 from microcalibrate.jobs.processes import kill_tree
 
 PATIENCE = 120.0
@@ -37,6 +38,11 @@ class Problem:
         """Arguments of a command that reads them and writes into the run's folder."""
         given = [str(self.data), "--weight", "w", "--targets", str(self.targets)]
         return [*given, "--out", "{run}/result", "--no-report", *more]
+
+    def reformed(self, function: str) -> list[str]:
+        """Arguments of `diagnose`, with a function of an uploaded `policy.py` as the reform."""
+        given = [str(self.data), "--weight", "w", "--reforms", f"policy:{function}"]
+        return [*given, "--out", "{run}/result", "--no-report"]
 
 
 def written(folder: Path, n_records: int, n_targets: int) -> Problem:
@@ -90,11 +96,17 @@ def never_ends(data):
 @pytest.fixture
 def submit_deaf(workspace: Workspace, small: Problem) -> Callable[[str], Run]:
     def submitted(name: str) -> Run:
-        words = [str(small.data), "--weight", "w", "--reforms", "policy:never_ends"]
-        words += ["--out", "{run}/result", "--no-report"]
+        words = small.reformed("never_ends")
         return workspace.submit("diagnose", words, name, files={"policy.py": DEAF})
 
     return submitted
+
+
+@pytest.fixture
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs stay queued: nothing in such a test is about what they do."""
+    monkeypatch.setattr(room, "launch", lambda *_: None)
+    monkeypatch.setattr(room, "mend", lambda *_: None)
 
 
 @pytest.fixture

@@ -11,16 +11,11 @@ from typer.testing import CliRunner
 
 from microcalibrate.cli import FAILURE, app
 from microcalibrate.jobs import Run, RunState, Workspace
-from microcalibrate.jobs import workspace as room
 from microcalibrate.jobs.facts import Facts
 
 CREATED = 1_700_000_000.0
 
-
-@pytest.fixture(autouse=True)
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "launch", lambda *_: None)
-    monkeypatch.setattr(room, "mend", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_processes")
 
 
 @pytest.fixture

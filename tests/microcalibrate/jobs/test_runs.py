@@ -136,16 +136,7 @@ def sleeps(data):
     print("asleep", flush=True)
     time.sleep(1000)
 """
-    words = [
-        str(small.data),
-        "--weight",
-        "w",
-        "--reforms",
-        "policy:sleeps",
-        "--out",
-        "{run}/result",
-    ]
-    run = workspace.submit("diagnose", words, files={"policy.py": policy})
+    run = workspace.submit("diagnose", small.reformed("sleeps"), files={"policy.py": policy})
     until(lambda: "asleep" in run.log_tail())
     run.cancel()
 
@@ -215,8 +206,7 @@ def test_two_slots_let_two_runs_work_side_by_side(tmp_path: Path, small: Problem
 
     workspace = Workspace(tmp_path / "wide", n_slots=2)
     try:
-        words = [str(small.data), "--weight", "w", "--reforms", "policy:never_ends"]
-        words += ["--out", "{run}/result", "--no-report"]
+        words = small.reformed("never_ends")
         runs = [
             workspace.submit("diagnose", words, str(n), files={"policy.py": DEAF}) for n in range(3)
         ]
@@ -235,16 +225,7 @@ def starts(data):
     print("child", child.pid, flush=True)
     time.sleep(1000)
 """
-    words = [
-        str(small.data),
-        "--weight",
-        "w",
-        "--reforms",
-        "policy:starts",
-        "--out",
-        "{run}/result",
-    ]
-    run = workspace.submit("diagnose", words, files={"policy.py": offspring})
+    run = workspace.submit("diagnose", small.reformed("starts"), files={"policy.py": offspring})
     until(lambda: "child" in run.log_tail())
     child = psutil.Process(int(run.log_tail().split()[-1]))
     worker_of(run).kill()

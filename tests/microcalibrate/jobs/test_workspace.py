@@ -34,12 +34,7 @@ HOSTILE = (
     "x" * 10_000,
 )
 
-
-@pytest.fixture(autouse=True)
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs stay queued: nothing here is about what they do."""
-    monkeypatch.setattr(room, "launch", lambda *_: None)
-    monkeypatch.setattr(room, "mend", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_processes")
 
 
 def end(workspace: Workspace, run_id: str) -> None:
