@@ -188,7 +188,7 @@ def test_runs_begin_in_the_order_of_submission(
     others[1].cancel()
     assert ended(others[1]) is RunState.CANCELLED
     assert others[1].started is None
-    assert others[2].queue_position == 2
+    until(lambda: others[2].queue_position == 2)
     worker_of(first).kill()
 
     assert [ended(others[n]) for n in (0, 2)] == [RunState.DONE] * 2
