@@ -57,7 +57,7 @@ def test_every_refusal_is_one_kind_of_error() -> None:
         (changed(DATA.weights, slice(5, 7), np.inf), r"2 of 12.*not finite.*inf.*record 5"),
         (changed(DATA.weights, 11, -0.5), r"1 of 12.*negative.*-0\.5.*record 11"),
         (np.zeros(12), "all weights are zero"),
-        ([], "one weight per record"),
+        ([], "there are no records"),
         (np.ones((12, 1)), r"shape \(12, 1\).*one weight per record"),
         (3.0, "one weight per record"),
         (["many"] * 12, "not numbers"),

@@ -241,6 +241,20 @@ def test_a_failure_is_told_in_one_paragraph(here: Path, line: str, part: str) ->
     assert_refused(here, line, BAD_USAGE if part == "--weight" else FAILURE, part)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "part"),
+    [
+        ("people.csv", "w,age,income\n", "there are no records"),
+        ("targets.csv", "name,value\nwages,3e6\n", "Give it a variable, or a filter"),
+    ],
+)
+def test_what_a_file_lacks_is_told_in_the_words_of_files(
+    here: Path, file: str, text: str, part: str
+) -> None:
+    (here / file).write_text(text)
+    assert_refused(here, TABLE, FAILURE, part)
+
+
 def test_bad_targets_leave_the_earlier_run(here: Path) -> None:
     run(TABLE)
     (here / "targets.csv").write_text("name,value,filter\nold,5,age >= 900\n")

@@ -180,11 +180,20 @@ def test_weights_alone_are_taken_as_given_and_that_is_said(here: Path) -> None:
     result = run("estimate run people.csv --total income --psu cluster")
     assert result.exit_code == 0
     assert "come from elsewhere" in " ".join(result.output.split())
+    assert "Give --targets, or --replicates." in " ".join(result.output.split())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DesignVarianceWarning)
         weights = library(distance="raking", max_weight_ratio=3.0).weights
         found = estimate(weights, total("income"), read_table(here / "people.csv"))
     assert f"{found.table['estimate'].iloc[0]:,.0f}" in result.output
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("quiet", ["", "--quiet"])
+def test_notes_name_options_of_the_command_line(quiet: str) -> None:
+    said = run(f"estimate run people.csv --targets targets.csv --mean age {quiet}").output
+
+    assert "give --strata, --psu, --fpc or --replicates." in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def checked_weights(weights: Any) -> Vector:
         array = np.array(numbers(weights))
     except (TypeError, ValueError) as error:
         raise InvalidWeights(f"weights are not numbers: {error}") from error
-    if array.ndim != 1 or array.size == 0:
+    if array.size == 0:
+        raise InvalidWeights("there are no records, and so no weights: give one at least.")
+    if array.ndim != 1:
         raise InvalidWeights(
             f"weights have shape {array.shape}; give one weight per record, shape (n_records,)."
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from microcalibrate.cli.app import complain, say
+from microcalibrate.cli.flags import in_flags
 from microcalibrate.cli.linked import Source, linked_arguments
 from microcalibrate.cli.options import EntityTables, Links, Quiet, Unit
 
@@ -199,6 +201,7 @@ def estimate(
             target_errors=_standard_errors(declared, targets) if target_errors else None,
             level=level,
         )
+    found = replace(found, cautions=tuple(in_flags(one) for one in found.cautions))
     _write(found, made, out, replicates_out)
     if residuals is not None:
         from microcalibrate.io import write_table

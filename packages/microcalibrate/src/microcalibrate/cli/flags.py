@@ -103,8 +103,12 @@ FLAGS = {
 }
 """Argument of the library to option of the command line."""
 
-# Whoever reads a file instead of an object finds it there.
-_FILES = {"`result.targets`": "targets.csv"}
+# What is an object or an argument of the library is a file or several options here.
+_PHRASES = {
+    "`result.targets`": "targets.csv",
+    "design= or replicates=": "--strata, --psu, --fpc or --replicates",
+    "Hand over the Calibration, or replicates": "Give --targets, or --replicates",
+}
 
 # Names that are also words of plain English count only where a value follows, or in backquotes.
 _NAMES = "|".join(sorted(FLAGS, key=len, reverse=True))
@@ -127,8 +131,8 @@ def in_flags(text: str) -> str:
         >>> in_flags('target "kappa=1" pulls against the closeness of weights.')
         'target "kappa=1" pulls against the closeness of weights.'
     """
-    for name, file in _FILES.items():
-        text = text.replace(name, file)
+    for phrase, words in _PHRASES.items():
+        text = text.replace(phrase, words)
     return _MENTION.sub(_as_flag, text)
 
 

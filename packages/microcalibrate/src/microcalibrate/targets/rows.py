@@ -302,8 +302,8 @@ def declared(row: int, cells: Mapping[str, Any], column_names: Collection[str] |
         if column_names is not None and name not in column_names:
             raise UnknownColumn(
                 f"{place}: it names no variable, and the data has no column {name!r}."
-                f"{did_you_mean(name, column_names)} Fill in `variable`, or `filter` to count "
-                "records."
+                f"{did_you_mean(name, column_names)} Give it a variable, or a filter to "
+                "count records."
             )
         variable = name
     return Declared(
