@@ -219,6 +219,6 @@ def test_a_survey_without_offenders_is_told_to_have_none(survey: Survey) -> None
     even = diagnose(survey, np.full(len(survey.unit_ids), 100.0), surface=SURFACE, threshold=0.5)
     page = diagnosis_page.render(even)
 
-    assert "No record carries more than 50.0% of a statistic that is not thin." in page
+    assert "No record carries more than 50% of a statistic that is not thin." in page
     assert '<p class="status good">' in page
     assert_self_contained(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.atomic import run_folder
-from microcalibrate.figures.plotting import amount
+from microcalibrate.figures.plotting import amount, percent
 from microcalibrate.io import read_table, write_json, write_table
 from microcalibrate.saved_values import complete, read_values
 
@@ -99,11 +99,16 @@ class Diagnosis:
         kish, weights, settings = found["kish"], found["weights"], self.settings
         unit = settings["unit"]
         units = "records" if unit == "record" else f"{unit} records"
+        robust = (
+            f", {found['n_reform_robust']:,} do so in at least {settings['reform_fraction']:.0%} "
+            "of the reforms"
+            if len(self.reforms)
+            else ""
+        )
         lines = [
             f"{found['n_flagged']:,} of {found['n_units']:,} {units} are flagged: "
             f"{found['n_influential']:,} carry more than {settings['threshold']:.0%} of a "
-            f"statistic at baseline, {found['n_reform_robust']:,} do so in at least "
-            f"{settings['reform_fraction']:.0%} of the reforms.",
+            f"statistic at baseline{robust}.",
             f"By origin (lineage), {found['n_lineages_above']:,} of {found['n_lineages']:,} carry "
             f"more than {settings['threshold']:.0%}; the largest share is "
             f"{found['largest_share']:.1%} by record and {found['largest_lineage_share']:.1%} by "
@@ -113,7 +118,7 @@ class Diagnosis:
             f"Kish effective sample size {kish['n_eff']:,.0f} of {kish['n']:,} (design effect "
             f"{kish['design_effect']:.2f}), by origin {kish['lineage_n_eff']:,.0f}.",
             f"Weights: median {amount(weights['median'])}, largest {amount(weights['largest'])}, "
-            f"skewness {weights['skewness']:.1f}; the heaviest 1% hold "
+            f"skewness {amount(weights['skewness'])}; the heaviest 1% hold "
             f"{weights['top_1_percent']:.1%}.",
         ]
         if found["n_dominated"]:
@@ -314,4 +319,4 @@ class Diagnosis:
 
 
 def _relative(row: Any) -> str:
-    return f"{row['change_recalibrated'] / row['estimate']:+.1%}"
+    return percent(row["change_recalibrated"] / row["estimate"], signed=True)

@@ -25,6 +25,7 @@ from microcalibrate.figures.plotting import (
     named_axis,
     percent,
     power_of_ten,
+    whole_axis,
 )
 from microcalibrate.result_tables import as_declared
 
@@ -280,7 +281,7 @@ def weights(result: CalibrationResult) -> Figure:
                 col=1,
             )
         figure.update_yaxes(
-            title="records", range=[0, top * 1.6], tickformat=",d", nticks=5, row=row, col=1
+            title="records", range=[0, top * 1.6], row=row, col=1, **whole_axis(top * 1.6, 6)
         )
     figure.update_layout(showlegend=False)
     figure.update_xaxes(
@@ -333,7 +334,7 @@ def history(result: CalibrationResult) -> Figure:
         showarrow=False,
     )
     figure.update_layout(showlegend=True)
-    figure.update_xaxes(title="step", rangemode="tozero", tickformat=",d")
+    figure.update_xaxes(title="step", rangemode="tozero", **whole_axis(len(steps)))
     figure.update_yaxes(
         title="relative duality gap (log scale)", type="log", exponentformat="power", nticks=8
     )

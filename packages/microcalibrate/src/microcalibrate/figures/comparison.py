@@ -16,6 +16,7 @@ from microcalibrate.figures.plotting import (
     escaped_lines,
     log_percent_axis,
     percent,
+    round_percent,
 )
 from microcalibrate.figures.weight_density import weight_density
 
@@ -46,7 +47,7 @@ def errors(targets: pd.DataFrame, first: str, second: str) -> Figure:
     figure = blank_figure(
         "Errors of the targets in both runs",
         "Absolute error, relative to the scale of the target. Below the line the second run is "
-        f"closer. Errors under {percent(LEAST_ERROR)} are drawn there."
+        f"closer. Errors under {round_percent(LEAST_ERROR)} are drawn there."
         + (f" Shows {len(shown):,} of {len(targets):,}." if len(shown) < len(targets) else ""),
         height=560,
     )

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l0.reports.palette import AFTER, BEFORE, INK, MUTED
-from microcalibrate.figures.plotting import amount, blank_figure, escaped_lines, percent
+from microcalibrate.figures.plotting import (
+    amount,
+    blank_figure,
+    escaped_lines,
+    percent,
+    round_percent,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -137,7 +143,7 @@ def reforms(diagnosis: Diagnosis) -> Figure:
         type="log",
         range=[low, 0.2],
         tickvals=ticks,
-        ticktext=[percent(tick) for tick in ticks],
+        ticktext=[round_percent(tick) for tick in ticks],
     )
     few = len(shown) <= 30
     figure.update_xaxes(

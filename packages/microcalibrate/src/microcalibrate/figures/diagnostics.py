@@ -17,8 +17,10 @@ from microcalibrate.figures.plotting import (
     blank_figure,
     escaped_lines,
     load_plotly,
+    log_ticks,
     named_axis,
     percent,
+    round_percent,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def heat_map(diagnosis: Diagnosis, n_records: int = 20, n_statistics: int = 25) 
     figure = blank_figure(
         "Who carries which statistic",
         "Gross share of each record (columns) in each statistic (rows), at baseline. Crosses: thin "
-        f"cells, where too few contribute. White: under {percent(floor)}.",
+        f"cells, where too few contribute. White: under {round_percent(floor)}.",
         height=250 + 30 * max(len(names), 1),
     )
     place = {name: row for row, name in enumerate(names)}
@@ -181,7 +183,7 @@ def heat_map(diagnosis: Diagnosis, n_records: int = 20, n_statistics: int = 25) 
         colorbar={
             "title": {"text": "share"},
             "tickvals": np.log10(ticks),
-            "ticktext": [percent(tick) for tick in ticks],
+            "ticktext": [round_percent(tick) for tick in ticks],
         },
     )
     figure.add_scatter(
@@ -223,7 +225,7 @@ def influence(diagnosis: Diagnosis, before: Diagnosis | None = None) -> Figure:
     figure = blank_figure(
         "Weight and influence",
         "Each record’s weight and its largest gross share of a statistic that is not thin, at "
-        f"baseline. Shares under {percent(LEAST_SHARE)} are drawn there. Shades: number of "
+        f"baseline. Shares under {round_percent(LEAST_SHARE)} are drawn there. Shades: number of "
         "records that are not flagged, darker for more.",
         height=600,
     )
@@ -279,7 +281,7 @@ def influence(diagnosis: Diagnosis, before: Diagnosis | None = None) -> Figure:
         _add_arrows(figure, before, table)
     figure.add_hline(y=threshold, line={"color": INK, "width": 1, "dash": "dash"})
     figure.add_annotation(
-        text=f"limit {percent(diagnosis.threshold)}",
+        text=f"limit {round_percent(diagnosis.threshold)}",
         x=0.01,
         xref="x domain",
         y=threshold,
@@ -287,18 +289,18 @@ def influence(diagnosis: Diagnosis, before: Diagnosis | None = None) -> Figure:
         showarrow=False,
     )
     figure.update_layout(showlegend=True)
-    decades = np.arange(math.floor(x.min()), math.ceil(x.max()) + 1)
+    ticks = log_ticks(10.0 ** x.min(), 10.0 ** x.max())
     figure.update_xaxes(
         title="weight (log scale)",
-        tickvals=decades,
-        ticktext=[amount(10.0**tick) for tick in decades],
+        tickvals=np.log10(ticks["tickvals"]),
+        ticktext=ticks["ticktext"],
         range=[edges[0][0], edges[0][-1] + 0.1 * (edges[0][-1] - edges[0][0])],
     )
     shares = np.arange(math.log10(LEAST_SHARE), 1)
     figure.update_yaxes(
         title="largest gross share (log scale)",
         tickvals=shares,
-        ticktext=[percent(10.0**tick) for tick in shares],
+        ticktext=[round_percent(10.0**tick) for tick in shares],
         range=[math.log10(LEAST_SHARE) - 0.1, 0.1],
     )
     return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from l0.reports.palette import AFTER, BEFORE, MUTED
-from microcalibrate.figures.plotting import blank_figure, power_of_ten
+from microcalibrate.figures.plotting import blank_figure, power_of_ten, whole_axis
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -76,6 +76,6 @@ def course(lines: Sequence[Mapping[str, Any]]) -> Figure:
             row=row,
             col=1,
         )
-    figure.update_xaxes(tickformat=",d", rangemode="tozero")
+    figure.update_xaxes(rangemode="tozero", **whole_axis(len(lines)))
     figure.update_xaxes(title="step", row=len(PANELS), col=1)
     return figure

@@ -23,6 +23,7 @@ from microcalibrate.figures.plotting import (
     percent,
     power_of_ten,
     relative,
+    whole_axis,
 )
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def curves(comparison: LogComparison) -> Figure:
         row=len(rows),
         col=1,
     )
-    figure.update_xaxes(title="epoch", tickformat=",d")
+    figure.update_xaxes(title="epoch", **_epochs(comparison))
     figure.update_layout(showlegend=True)
     return figure
 
@@ -182,7 +183,13 @@ def target_course(comparison: LogComparison, name: str) -> Figure:
         goals.add(float(part.target.iloc[-1]))
     for goal in sorted(goals):
         figure.add_hline(y=goal, line={"color": INK, "width": 2, "dash": "dot"})
-    figure.update_xaxes(title="epoch", tickformat=",d")
+    figure.update_xaxes(title="epoch", **_epochs(comparison))
     figure.update_yaxes(title="estimate, in the units of the target")
     figure.update_layout(showlegend=True)
     return figure
+
+
+def _epochs(comparison: LogComparison) -> dict[str, Any]:
+    """Ticks of an axis of the epochs of both logs."""
+    epochs = np.concatenate([log.curve.epoch for log in (comparison.first, comparison.second)])
+    return whole_axis(float(np.ptp(epochs)))

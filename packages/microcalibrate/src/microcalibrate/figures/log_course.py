@@ -22,6 +22,8 @@ from microcalibrate.figures.plotting import (
     percent,
     power_of_ten,
     relative,
+    round_percent,
+    whole_axis,
 )
 
 if TYPE_CHECKING:
@@ -122,7 +124,7 @@ def loss_and_error(curve: pd.DataFrame, loss_kind: str = "run") -> Figure:
     )
     for row in range(1, len(rows) + 1):
         mark_phases(figure, curve, row=row, col=1)
-    figure.update_xaxes(title="epoch", tickformat=",d")
+    figure.update_xaxes(title="epoch", **whole_axis(np.ptp(shown.epoch)))
     figure.update_layout(showlegend=True)
     return figure
 
@@ -193,7 +195,7 @@ def target_errors(log: CalibrationLog, names: Sequence[str]) -> Figure:
     undefined = sum(bool((part.target == 0).all()) for _, part in course)
     figure = blank_figure(
         "Errors by epoch",
-        f"Absolute relative error. Errors under {percent(LEAST_ERROR)} are drawn there."
+        f"Absolute relative error. Errors under {round_percent(LEAST_ERROR)} are drawn there."
         + (f" Not drawn, with a target of 0: {undefined}." if undefined else ""),
         height=460,
     )
@@ -292,7 +294,7 @@ def _add_line(
 def _finished(figure: Figure, log: CalibrationLog) -> Figure:
     """What figures of single targets share: epochs, phases, and names below the picture."""
     mark_phases(figure, log.curve)
-    figure.update_xaxes(title="epoch", tickformat=",d")
+    figure.update_xaxes(title="epoch", **whole_axis(np.ptp(log.curve.epoch)))
     figure.update_layout(
         showlegend=True,
         height=figure.layout.height + 22 * len(figure.data),

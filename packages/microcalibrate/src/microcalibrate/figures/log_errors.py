@@ -12,7 +12,13 @@ import numpy as np
 
 from l0.reports.palette import AFTER, BEFORE, INK, MUTED, PAPER
 from microcalibrate.errors import InvalidOption
-from microcalibrate.figures.plotting import amount, blank_figure, escaped_lines, relative
+from microcalibrate.figures.plotting import (
+    amount,
+    blank_figure,
+    escaped_lines,
+    relative,
+    whole_axis,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +72,9 @@ def error_histogram(counts: pd.DataFrame, when: str = "") -> Figure:
     )
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title="absolute relative error", type="category", showgrid=False)
-    figure.update_yaxes(title="targets", tickformat=",d", rangemode="tozero")
+    figure.update_yaxes(
+        title="targets", rangemode="tozero", **whole_axis(float(shown["count"].max()), 8)
+    )
     return figure
 
 

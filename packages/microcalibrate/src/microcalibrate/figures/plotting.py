@@ -116,7 +116,7 @@ def log_percent_axis(largest: float, smallest: float = LEAST_ERROR) -> dict[str,
     high = max(math.log10(max(largest, LEAST_ERROR)), -1.0) + 0.1
     ticks = 10.0 ** np.arange(low, math.ceil(high) + 1)
     ticks = ticks[:: math.ceil(len(ticks) / 10)]
-    text = [f"{amount(100 * tick)}%" for tick in ticks]
+    text = [round_percent(tick) for tick in ticks]
     return {"type": "log", "range": [low - 0.1, high], "tickvals": ticks, "ticktext": text}
 
 
@@ -134,6 +134,23 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
         ticks = ticks[np.searchsorted(ticks, low) - 1 if low > ticks[0] else 0 :]
         ticks = ticks[: np.searchsorted(ticks, high) + 1]
     return {"tickvals": ticks, "ticktext": [amount(tick) for tick in ticks]}
+
+
+def whole_axis(span: float, most: int = 10) -> dict[str, Any]:
+    """Ticks of an axis of whole numbers: 1, 2 or 5 times a power of ten apart, never less than 1.
+
+    Args:
+        span: From the first number to the last.
+        most: Ticks at the most, about.
+
+    Examples:
+        >>> whole_axis(3)["dtick"], whole_axis(70)["dtick"], whole_axis(1_999)["dtick"]
+        (1, 10, 200)
+    """
+    wanted = max(span / most, 1.0)
+    unit = 10 ** math.floor(math.log10(wanted))
+    step = next(times * unit for times in (1, 2, 5, 10) if times * unit >= wanted)
+    return {"tick0": 0, "dtick": step, "tickformat": ",d"}
 
 
 def broken_line(starts: Any, ends: Any) -> Vector:
@@ -172,6 +189,16 @@ def percent(fraction: float, *, signed: bool = False) -> str:
         return "0%" if size == 0 else "under 0.000001%" if size < 1 else f"{fraction}"
     digits = max((2 if size >= 1 else 1) - math.floor(math.log10(size)), 0)
     return f"{('−' if fraction < 0 else '+') if signed else ''}{size:,.{digits}f}%"
+
+
+def round_percent(fraction: float) -> str:
+    """A round fraction, such as a limit or a tick, as a percentage without idle zeros.
+
+    Examples:
+        >>> round_percent(0.05), round_percent(1e-5), round_percent(3.0)
+        ('5%', '0.001%', '300%')
+    """
+    return f"{100 * fraction:,.3g}%"
 
 
 def relative(error: float, target: float, *, signed: bool = False) -> str:

@@ -16,6 +16,7 @@ from microcalibrate.figures.plotting import (
     escaped_lines,
     named_axis,
     percent,
+    whole_axis,
 )
 from microcalibrate.figures.trials import (
     add_mark,
@@ -122,7 +123,7 @@ def history(result: TuningResult) -> Figure:
     figure.update_layout(showlegend=True)
     last = int(trials.number.max())
     figure.update_xaxes(
-        title="trial", tickformat=",d", range=[-0.02 * last - 0.5, 1.02 * last + 0.5]
+        title="trial", range=[-0.02 * last - 0.5, 1.02 * last + 0.5], **whole_axis(last)
     )
     figure.update_yaxes(
         title="score (units of held-out error)" if is_score else "held-out error",
@@ -144,7 +145,7 @@ def importance(result: TuningResult) -> Figure:
         "What matters among the options searched",
         f"How far values in the best trials are from those in all, for {aim} (PED-ANOVA). Shares "
         "sum to 100%; with few trials they are rough.",
-        height=190 + 46 * max(len(shares), 2),
+        height=190 + 46 * len(shares),
     )
     heights = np.arange(len(shares), 0, -1.0)
     figure.add_bar(

@@ -22,6 +22,7 @@ from microcalibrate.figures.plotting import (
     log_ticks,
     named_axis,
     percent,
+    whole_axis,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def weights(
                 col=1,
             )
         figure.update_yaxes(
-            title="records", range=[0, top * 1.9], tickformat=",d", nticks=5, row=row, col=1
+            title="records", range=[0, top * 1.9], row=row, col=1, **whole_axis(top * 1.9, 6)
         )
     room = math.log10(high) + 0.15 * max(math.log10(high / low), 0.1)
     figure.update_xaxes(

@@ -104,8 +104,13 @@ class Comparison:
         if not counts:
             return f"Two {self.kind} runs."
         alone = counts.get("first only", 0) + counts.get("second only", 0)
+        closer = (
+            "1 target is"
+            if counts.get("improved") == 1
+            else (f"{counts.get('improved', 0):,} targets are")
+        )
         return (
-            f"{counts.get('improved', 0):,} targets are closer in {self.names[1]}, "
+            f"{closer} closer in {self.names[1]}, "
             f"{counts.get('worsened', 0):,} are farther, {counts.get('alike', 0):,} are alike"
             + (f", {alone:,} are in one of the runs only." if alone else ".")
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from microcalibrate.figures import cutoffs, diagnostics, weight_distribution
-from microcalibrate.figures.plotting import amount, percent
+from microcalibrate.figures.plotting import amount, percent, round_percent
 from microcalibrate.reports.page import (
     Figure,
     Paragraph,
@@ -183,7 +183,7 @@ def flagged_records(diagnosis: Diagnosis, most: int = MOST_FLAGGED) -> list[Part
     """Table of flagged records, by record and by origin."""
     table = diagnosis.flagged
     if table.empty:
-        limit = percent(diagnosis.threshold)
+        limit = round_percent(diagnosis.threshold)
         return [Paragraph(f"No record carries more than {limit} of a statistic that is not thin.")]
     n_reforms = diagnosis.summary_figures["n_reforms_ok"]
     rows = []

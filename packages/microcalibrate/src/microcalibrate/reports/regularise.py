@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.figures import diagnostics, weight_distribution
-from microcalibrate.figures.plotting import amount, count, percent, power_of_ten
+from microcalibrate.figures.plotting import amount, count, percent, power_of_ten, round_percent
 from microcalibrate.reports.calibration import kind
 from microcalibrate.reports.diagnosis import flagged_records
 from microcalibrate.reports.page import (
@@ -222,7 +222,7 @@ def _figures(diagnosis: Diagnosis) -> dict[str, tuple[str, str]]:
     """Each figure by record and by origin; a dash where it is of one of them only."""
     found = diagnosis.summary_figures
     kish, weights = found["kish"], found["weights"]
-    limit = percent(diagnosis.threshold)
+    limit = round_percent(diagnosis.threshold)
     return {
         "Number": (f"{found['n_units']:,}", f"{found['n_lineages']:,}"),
         "Flagged, at baseline or over reforms": (f"{found['n_flagged']:,}", "–"),
