@@ -365,7 +365,7 @@ def test_a_proposal_is_of_one_table_too() -> None:
     assert kinds["is_disabled"] == ("input", "boolean")
     assert schema.entities[0].column("hours").missing
     assert Survey({"person": table}, schema).schema == schema
-    with pytest.raises(InvalidSchema, match="cannot be guessed"):
+    with pytest.raises(InvalidSchema, match="--id person=COLUMN"):
         propose_schema({"person": table.drop(columns="person_id")}, unit="person", weight="weight")
 
 

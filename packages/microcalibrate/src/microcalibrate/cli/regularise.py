@@ -201,10 +201,11 @@ def check_model(trained: Any, folder: Path, is_allowed: bool) -> None:
     from microcalibrate.errors import InvalidOption
 
     failures = trained.quality.failures
+    listed = [failure.rstrip(".") for failure in failures[:3]]
     more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
     raise InvalidOption(
-        f"the model in {folder} failed its gates: {'; '.join(failures[:3])}{more}. Train a better "
-        "one, or add --allow-poor-model."
+        f"the model in {folder} failed its gates: {'; '.join(listed)}{more}. Train a better one, "
+        "or add --allow-poor-model."
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from microcalibrate.atomic import run_folder
+from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.figures.plotting import amount, percent
 from microcalibrate.io import read_table, write_json, write_table
 from microcalibrate.saved_values import complete, read_values
@@ -98,7 +99,7 @@ class Diagnosis:
         found = self.summary_figures
         kish, weights, settings = found["kish"], found["weights"], self.settings
         unit = settings["unit"]
-        units = "records" if unit == "record" else f"{unit} records"
+        units = records_of(unit)
         robust = (
             f", {found['n_reform_robust']:,} do so in at least {settings['reform_fraction']:.0%} "
             "of the reforms"

@@ -253,6 +253,16 @@ def as_frame(data: Any, id_column: str | None = None) -> Frame:
     return frame
 
 
+def records_of(unit: str) -> str:
+    """What several units are called.
+
+    Examples:
+        >>> records_of("household"), records_of("record")
+        ('household records', 'records')
+    """
+    return "records" if unit == "record" else f"{unit} records"
+
+
 def unit_weights(frame: Frame, weights: Any) -> Vector:
     """One checked weight per unit, from a column's name, a Series by identifier, or an array.
 

@@ -119,7 +119,8 @@ def _id_column(name: str, table: pd.DataFrame) -> str:
         if candidate in table.columns:
             return candidate
     raise InvalidSchema(
-        f"the id column of {name!r} cannot be guessed. Name it: ids={{{name!r}: ...}}."
+        f"the id column of {name!r} cannot be guessed. Name it: ids={{{name!r}: COLUMN}}, on the "
+        f"command line --id {name}=COLUMN."
     )
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from microcalibrate.atomic import run_folder
 from microcalibrate.diagnostics import Diagnosis
+from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.errors import InvalidSchema, InvalidSurvey, UnreadableFile
 from microcalibrate.io import read_json, read_table, write_json, write_table
 from microcalibrate.regularise.footing import Footing
@@ -198,7 +199,7 @@ class RegulariseResult:
         if len(self.lineage):
             n_replaced = len(self.original_weights) - int((~self.units["is_synthetic"]).sum())
             lines.append(
-                f"{len(self.lineage):,} generated {self.survey.unit} records descend from "
+                f"{len(self.lineage):,} generated {records_of(self.survey.unit)} descend from "
                 f"{self.lineage['lineage'].nunique():,} of the survey; {n_replaced:,} of it "
                 "were replaced. They are no respondents: see the column _mc_synthetic."
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from microcalibrate.arrays import Vector
 from microcalibrate.atomic import PathLike, run_folder
+from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.errors import InvalidOption, ModelMismatch
 from microcalibrate.io import read_json, write_json
 from microcalibrate.regularise.codec import Codec
@@ -56,8 +57,8 @@ class TrainedModel:
         """The model and its quality in a few lines; the first is the verdict."""
         settings = self.settings
         trained = (
-            f"{settings['backend']} was trained on {settings['n_trained']:,} {settings['unit']} "
-            f"rows of {len(self.codec.columns):,} columns and checked on "
+            f"{settings['backend']} was trained on {settings['n_trained']:,} "
+            f"{records_of(settings['unit'])} of {len(self.codec.columns):,} columns and checked on "
             f"{settings['n_held_out']:,} that it has not seen."
         )
         left_out = self.codec.n_too_large

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.figures import diagnostics, weight_distribution
 from microcalibrate.figures.plotting import amount, count, percent, power_of_ten, round_percent
 from microcalibrate.reports.calibration import kind
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 50
 WORST_TARGETS = 25
 ABOUT_OFFSPRING = (
-    "{count:,} of the {total:,} {unit} records are generated: nobody was interviewed for them. "
+    "{count:,} of the {total:,} {records} are generated: nobody was interviewed for them. "
     "They are marked in every table (_mc_synthetic), with the record that they come from "
     "(_mc_lineage). Leave them out wherever respondents are counted, and judge the result by its "
     "origins."
@@ -167,7 +168,9 @@ def about_offspring(result: RegulariseResult) -> str:
     count, total = n_generated(result), len(result.after.records)
     if not count:
         return ABOUT_NONE
-    return ABOUT_OFFSPRING.format(count=count, total=total, unit=result.after.settings["unit"])
+    return ABOUT_OFFSPRING.format(
+        count=count, total=total, records=records_of(result.after.settings["unit"])
+    )
 
 
 def n_generated(result: RegulariseResult) -> int:
