@@ -67,6 +67,8 @@ OPTIONS = {
     "tuning": ("tune", "--trials", "8", "--folds", "2"),
 }
 """Runs that are looked at, in their order: name to command and options."""
+WITHOUT_RUNS = {"data", "targets", "settings"}
+"""Paths of screens that show no run."""
 
 
 def main() -> None:
@@ -80,8 +82,8 @@ def main() -> None:
     given = parser.parse_args()
     workspace = Workspace(given.workspace / "workspace")
     dataset = prepared(workspace)
-    runs = prepared_runs(workspace, dataset)
     wanted = given.only or [screen.url for screen in SCREENS]
+    runs = {} if WITHOUT_RUNS.issuperset(wanted) else prepared_runs(workspace, dataset)
     households = given.workspace / "households"
     saved = prepared_households(households) if {"diagnostics", "regularise"} & {*wanted} else []
     given.to.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 pytest.importorskip("streamlit")
 
 from microcalibrate import dashboard
+
+from .linked_homes import TARGETS as TARGETS_OF_HOMES
+from .linked_homes import homes, units
+from .linked_homes import people as members
 
 APP = Path(dashboard.__file__).with_name("app.py")
 SECONDS = 120
@@ -177,3 +182,53 @@ def opened(monkeypatch):
         return Page(tested).run()
 
     return open_screen
+
+
+# --- Linked tables --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def three_tables(tmp_path_factory):
+    """A workspace with the three tables, read and not linked yet."""
+    from microcalibrate.jobs import Workspace
+
+    made = Workspace(tmp_path_factory.mktemp("linked") / "workspace")
+    for name, table in (("persons", members()), ("units", units()), ("homes", homes())):
+        made.add_upload(f"{name}.csv", [table.to_csv(index=False).encode()])
+    for dataset in made.datasets():
+        finished(dataset.run)
+    return made
+
+
+@pytest.fixture
+def tables(three_tables, tmp_path):
+    """Name of each table to its data set, in a workspace of the test's own."""
+    from microcalibrate.jobs import Workspace
+
+    shutil.copytree(three_tables.folder, tmp_path / "workspace")
+    workspace = Workspace(tmp_path / "workspace")
+    return {each.name.partition(".")[0]: each for each in workspace.datasets()}
+
+
+@pytest.fixture
+def home_workspace(tables):
+    """Where they are."""
+    from microcalibrate.jobs import Workspace
+
+    return Workspace(tables["homes"].folder.parent.parent)
+
+
+@pytest.fixture
+def linked(tables):
+    """The households, with their benefit units and the persons in these."""
+    from microcalibrate.dashboard import drafts, target_tables
+    from microcalibrate.dashboard.drafts import LinkedTable, Roles
+
+    home, unit, person = (tables[name] for name in ("homes", "units", "persons"))
+    linked = (
+        LinkedTable(unit.id, unit.name, "benefit_unit", "number"),
+        LinkedTable(person.id, person.name, "person", "unit_of", "benefit_unit", "benefit_unit_id"),
+    )
+    drafts.write_roles(home, Roles("weight", "number", "household", linked))
+    drafts.write_targets(home, target_tables.read_text(TARGETS_OF_HOMES))
+    return home

@@ -18,6 +18,7 @@ from microcalibrate.dashboard.target_tables import (
     as_bytes,
     as_grid,
     empty_table,
+    entities,
     included,
     merged,
     read_text,
@@ -63,6 +64,14 @@ def test_declared_targets_are_read_with_either_name_of_a_column():
     assert list(included(grid)["name"]) == ["old"]
 
 
+def test_what_targets_are_about_is_kept_and_told_once():
+    grid = read_text("name,target,entity\na,1,person\nb,2,\nc,3,person\nd,4,home")
+
+    assert list(grid["entity"]) == ["person", "", "person", "home"]
+    assert entities(grid) == ["home", "person"]
+    assert entities(included(read_text("a,1"))) == []
+
+
 def test_nothing_that_the_library_reads_is_left_out():
     """Every column of a target table has its place in the grid, under one of its names."""
     from microcalibrate.targets.rows import COLUMNS as READ
@@ -95,7 +104,6 @@ def test_a_ratio_and_a_median_come_through():
         ("name,target\na,1,2", "Row 1 has 3 cells"),
         ('name,target\n"a,1', "quotation mark"),
         ("name,target,value\na,1,2", "mean the same"),
-        ("name,target,entity\na,1,person", "of the entity person"),
         ("name,target,include\na,1,perhaps", "yes or no"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from microcalibrate.dashboard import linking
 from microcalibrate.dashboard.option_schema import Kind, Option, arguments
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ SUPPLIED = (
     *("data", "out", "weight", "targets", "id_column", "quiet", "progress_file", "report"),
     *("unit", "table", "link"),
 )
-"""Arguments that the page fills in by itself, and those of several tables, which it has not."""
+"""Arguments that the page fills in by itself."""
 
 # What the library calls the options of the command line; the others have the same name.
 _ARGUMENTS = {
@@ -32,13 +33,14 @@ def calibration_arguments(
 
     Args:
         dataset: Records.
-        roles: Which column is the weight.
+        roles: Which column is the weight, and which tables belong to the records.
         options: Those of the form.
         values: What was filled in.
     """
     names = ["--id", roles.id] if roles.id else []
     return [
         str(dataset.table),
+        *linking.arguments(dataset, roles),
         *("--targets", "{run}/targets.csv", "--weight", roles.weight, *names),
         *("--out", "{run}/result"),
         *arguments(options, values),
@@ -64,7 +66,7 @@ def python_program(
 
     Args:
         dataset: Records.
-        roles: Which column is the weight.
+        roles: Which column is the weight, and which tables belong to the records.
         options: Those of the form.
         values: What was filled in.
     """
@@ -88,10 +90,7 @@ def python_program(
             '    targets["tolerance"] = float("nan")',
             f'targets["tolerance"] = targets["tolerance"].fillna({_literal(tolerance)})',
         ]
-    lines += ["", "calibration = Calibration.from_table(", "    data,", "    targets,"]
-    lines.append(f"    weight={roles.weight!r},")
-    if roles.id:
-        lines.append(f"    record_ids=data[{roles.id!r}],")
+    lines += ["", *_beginning(dataset, roles), f"    weight={roles.weight!r},"]
     for name, value in given.items():
         literal = f"data[{value!r}]" if options[name].kind is Kind.COLUMN else _literal(value)
         lines.append(f"    {_ARGUMENTS.get(name, name)}={literal},")
@@ -102,6 +101,25 @@ def python_program(
         'calibration.result.save("result")',
     ]
     return "\n".join(lines)
+
+
+def _beginning(dataset: Dataset, roles: Roles) -> list[str]:
+    """A calibration of the data with their targets, up to its options."""
+    if not roles.tables:
+        names = [f"    record_ids=data[{roles.id!r}],"] if roles.id else []
+        return ["calibration = Calibration.from_table(", "    data,", "    targets,", *names]
+    ids, links = linking.ids_and_links(dataset, roles)
+    files = linking.tables(dataset, roles).items()
+    others = [
+        f"    {entity!r}: read_table({str(file)!r}),"
+        for entity, file in files
+        if entity != roles.unit
+    ]
+    return [
+        *("tables = {", f"    {roles.unit!r}: data,", *others, "}"),
+        *("calibration = Calibration.from_tables(", "    tables,", "    targets,"),
+        *(f"    unit={roles.unit!r},", f"    ids={ids!r},", f"    links={links!r},"),
+    ]
 
 
 def _literal(value: Any) -> str:

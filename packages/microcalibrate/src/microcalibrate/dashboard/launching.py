@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from microcalibrate.dashboard import drafts, option_widgets, parts, target_tables, words
+from microcalibrate.dashboard import drafts, linking, option_widgets, parts, target_tables, words
 from microcalibrate.dashboard.calibration_job import (
     SUPPLIED,
     calibration_arguments,
@@ -111,13 +111,20 @@ def targets_form(context: Context, form: Form) -> None:
     if dataset is None:
         return
     options = form.options()
-    values = option_widgets.fields(form.command, options, form.shown, columns=columns_of(dataset))
+    roles = drafts.read_roles(dataset)
+    values = option_widgets.fields(
+        form.command,
+        options,
+        form.shown,
+        columns=columns_of(dataset),
+        of_members=linking.columns_of_members(dataset, roles),
+    )
     grid = target_tables.included(drafts.read_targets(dataset))
     if not is_ready(context, dataset, grid, option_widgets.is_complete(options, values)):
         return
     job = Job(
         form.command,
-        calibration_arguments(dataset, drafts.read_roles(dataset), options, values),
+        calibration_arguments(dataset, roles, options, values),
         f"{form.what} of {dataset.name}, {words.count(len(grid), 'target')}",
         {"targets.csv": target_tables.as_bytes(grid)},
         calibration_details(dataset, values),
@@ -136,10 +143,13 @@ def is_ready(context: Context, dataset: Dataset, grid: pd.DataFrame, is_complete
         is_complete: Whether every field of the form could be read.
     """
     lacks: tuple[str, str, str] | None = None
+    roles = drafts.read_roles(dataset)
     if dataset.profile is None:
         lacks = "The data set is still being read.", "data", "Look at it on the Data screen"
-    elif not drafts.read_roles(dataset).weight:
+    elif not roles.weight:
         lacks = "No column is chosen for the weights.", "data", "Choose it on the Data screen"
+    elif said := linking.lack(dataset, roles) or linking.foreign(roles, grid):
+        lacks = said, "data", "See the tables on the Data screen"
     elif grid.empty:
         lacks = "There are no targets.", "targets", "Enter them on the Targets screen"
     elif not is_complete:

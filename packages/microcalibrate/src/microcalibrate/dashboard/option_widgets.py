@@ -21,6 +21,7 @@ def fields(
     shown: Sequence[str],
     *,
     columns: Sequence[str] = (),
+    of_members: Sequence[str] = (),
     folded: str = "More options",
 ) -> dict[str, Any]:
     """Fields for options; those that are not named stand folded below the others.
@@ -30,6 +31,7 @@ def fields(
         options: All of them.
         shown: Names of those that stand first, in their order.
         columns: Of the data, for options that name one.
+        of_members: Of further tables, each `entity.column`, for options that follow several.
         folded: Heading of the others.
 
     Returns:
@@ -39,10 +41,11 @@ def fields(
     values: dict[str, Any] = {}
     first = [options[name] for name in shown if name in options]
     others = [option for name, option in options.items() if name not in shown]
-    _grid(prefix, first, columns, values)
+    listed = {1: columns, 0: (*columns, *of_members)}
+    _grid(prefix, first, listed, values)
     if others:
         with st.expander(folded, key=f"{prefix}_more"):
-            _grid(prefix, others, columns, values)
+            _grid(prefix, others, listed, values)
     return values
 
 
@@ -76,13 +79,17 @@ def command_line(words: Sequence[str]) -> str:
 
 
 def _grid(
-    prefix: str, options: Sequence[Option], columns: Sequence[str], values: dict[str, Any]
+    prefix: str,
+    options: Sequence[Option],
+    columns: Mapping[int, Sequence[str]],
+    values: dict[str, Any],
 ) -> None:
     for start in range(0, len(options), COLUMNS):
         places = st.columns(COLUMNS)
         for place, option in zip(places, options[start : start + COLUMNS], strict=False):
             with place:
-                _field(f"{prefix}_{option.name}", option, columns, values)
+                named = columns[min(option.count, 1)]
+                _field(f"{prefix}_{option.name}", option, named, values)
                 st.caption(words.of_the_page(option.help))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard import drafts, parts, progress, target_tables, words
+from microcalibrate.dashboard import drafts, linking, parts, progress, target_tables, words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,10 @@ def checks(context: Context, dataset: Dataset, grid: pd.DataFrame) -> None:
         parts.notice("Not checked.", "No column is chosen for the weights.")
         context.link("data", "Choose it on the Data screen", dataset=dataset.id)
         return
+    if said := linking.lack(dataset, roles) or linking.foreign(roles, used):
+        parts.notice("Not checked.", said)
+        context.link("data", "See the tables on the Data screen", dataset=dataset.id)
+        return
     wanted = drafts.fingerprint(dataset, grid, roles)
     runs = _runs(context.workspace, dataset)
     current = next((run for run in runs if run.details["fingerprint"] == wanted), None)
@@ -49,7 +54,7 @@ def checks(context: Context, dataset: Dataset, grid: pd.DataFrame) -> None:
     elif current is not None and not current.result_folder.is_dir():
         progress.ended(current)
     elif current is not None:
-        _show(_read(current.result_folder))
+        _show(_read(current.result_folder), _abouts(used, roles))
 
 
 def _runs(workspace: Workspace, dataset: Dataset) -> list[Run]:
@@ -73,7 +78,8 @@ def _clear(runs: list[Run]) -> None:
 def _submit(
     workspace: Workspace, dataset: Dataset, used: pd.DataFrame, roles: drafts.Roles, wanted: str
 ) -> Run:
-    arguments = [str(dataset.table), "--targets", "{run}/targets.csv", "--weight", roles.weight]
+    arguments = [str(dataset.table), *linking.arguments(dataset, roles)]
+    arguments += ["--targets", "{run}/targets.csv", "--weight", roles.weight]
     return workspace.submit(
         COMMAND,
         [*arguments, "--out", "{run}/result"],
@@ -94,7 +100,16 @@ def _loaded(folder: str, _written: int) -> TargetChecks:
     return TargetChecks.load(folder)
 
 
-def _show(found: TargetChecks) -> None:
+def _abouts(used: pd.DataFrame, roles: drafts.Roles) -> dict[str, str]:
+    """Target to the table that it is about, where there are several."""
+    if not roles.tables:
+        return {}
+    entities = used[target_tables.ENTITY] if target_tables.ENTITY in used else [""] * len(used)
+    said = (f" (rows of {entity or roles.unit})" for entity in entities)
+    return dict(zip(used["name"], said, strict=True))
+
+
+def _show(found: TargetChecks, abouts: Mapping[str, str]) -> None:
     counts = {severity: found.count(severity) for severity in MARKS}
     parts.tiles(
         [
@@ -106,7 +121,10 @@ def _show(found: TargetChecks) -> None:
     )
     # In a table a long finding is cut off, so the worst are said in full.
     worst = found.findings[found.findings["severity"] == "error"]
-    said = [f"“{each.name}”: {each.message}" for each in worst.head(MOST_SAID).itertuples()]
+    said = [
+        f"“{each.name}”{abouts.get(str(each.name), '')}: {each.message}"
+        for each in worst.head(MOST_SAID).itertuples()
+    ]
     if more := len(worst) - len(said):
         said.append(f"… and {words.count(more, 'further error')}, in the table below.")
     if said or found.notes:

@@ -14,7 +14,11 @@ from microcalibrate.errors import InvalidTargetTable
 from microcalibrate.targets.rows import COLUMNS as READ
 from microcalibrate.targets.rows import OTHER_WORDS
 
-_USUAL = ("name", "value", "variable", "aggregate", "filter", "tolerance", "importance", "family")
+ENTITY = "entity"
+_USUAL = (
+    *("name", "value", ENTITY, "variable", "aggregate", "filter"),
+    *("tolerance", "importance", "family"),
+)
 # Every column that is read has its place, under one of its names.
 _OTHERS = {"include", "column", *_USUAL, *OTHER_WORDS.values()}
 COLUMNS = ("include", *_USUAL, *(each for each in READ if each not in _OTHERS))
@@ -50,11 +54,6 @@ def as_grid(table: pd.DataFrame) -> pd.DataFrame:
         raise InvalidTargetTable(
             f"A table of targets needs the columns name and target (or value), and this one has "
             f"{found}. Rename them."
-        )
-    if "entity" in named.columns and (entities := set(_texts(named["entity"])) - {""}):
-        raise InvalidTargetTable(
-            f"The targets are of the entity {', '.join(sorted(entities))}, and a data set here is "
-            "one table of records. Leave the column empty, with variables summed up to the records."
         )
     return _typed(named.reindex(columns=list(COLUMNS)))
 
@@ -114,6 +113,11 @@ def included(grid: pd.DataFrame) -> pd.DataFrame:
         if name not in ("name", "value") and _is_blank(kept[name]).all()
     ]
     return kept.drop(columns=blank)
+
+
+def entities(grid: pd.DataFrame) -> list[str]:
+    """What the targets say they are about, each once; blank cells say nothing."""
+    return sorted(set(grid[ENTITY]) - {""}) if ENTITY in grid else []
 
 
 def as_bytes(table: pd.DataFrame) -> bytes:

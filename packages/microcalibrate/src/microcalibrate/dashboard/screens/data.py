@@ -1,14 +1,15 @@
-"""Data: take up a survey, see what is in it, and say which columns are weight and identifier."""
+"""Data: take up a survey, see what is in it, and say what its columns and further tables are."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard import drafts, embedded, parts, progress, words
+from microcalibrate.dashboard import drafts, embedded, linking_form, parts, progress, words
 from microcalibrate.dashboard.screen import Screen
 from microcalibrate.figures.plotting import amount
 from microcalibrate.io import read_table
@@ -57,7 +58,9 @@ def render(context: Context) -> None:
             _remove(context, dataset)
         return
     _overview(dataset)
+    linking_form.belongs_to(context, dataset)
     _roles(dataset, dataset.profile)
+    linking_form.section(context, dataset)
     context.link("targets", "Go on to the targets", dataset=dataset.id)
     parts.tabs(
         {
@@ -70,20 +73,22 @@ def render(context: Context) -> None:
 
 def _take_up(context: Context) -> None:
     round_ = st.session_state.setdefault("upload_round", 0)
-    upload, built_in = st.columns([3, 1], vertical_alignment="bottom")
-    with upload:
-        file = st.file_uploader(
-            "Upload a survey: CSV or Parquet, up to 2 GB",
-            type=FILE_TYPES,
-            key=f"upload_{round_}",
-        )
-    with built_in:
+    file = st.file_uploader(
+        "Upload a survey: CSV or Parquet, up to 2 GB",
+        type=FILE_TYPES,
+        key=f"upload_{round_}",
+    )
+    with st.container(horizontal=True):
         wanted = st.button(
             "Take the embedded survey",
             key="take_embedded",
             help="25,000 tax units of the Current Population Survey with 284 published totals.",
-            width="stretch",
-            wrap=True,
+        )
+        households = st.button(
+            "Take the embedded households",
+            key="take_embedded_households",
+            help="3,000 households with the tables of their tax units and persons, and 13 "
+            "published totals.",
         )
     dataset: Dataset | None = None
     if file is not None:
@@ -93,6 +98,8 @@ def _take_up(context: Context) -> None:
             dataset = context.workspace.add_upload(file.name, file)
     elif wanted:
         dataset = embedded.take_up(context.workspace)
+    elif households:
+        dataset = embedded.take_up_households(context.workspace)
     if dataset is not None:
         context.go("data", dataset=dataset.id)
 
@@ -158,7 +165,7 @@ def _roles(dataset: Dataset, profile: dict[str, Any]) -> None:
             f"id_{dataset.id}",
             "none: number them from 0",
         )
-    if (chosen := drafts.Roles(chosen_weight, chosen_id)) != kept:
+    if (chosen := replace(kept, weight=chosen_weight, id=chosen_id)) != kept:
         drafts.write_roles(dataset, chosen)
 
 

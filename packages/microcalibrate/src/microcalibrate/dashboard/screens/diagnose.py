@@ -179,8 +179,30 @@ def _of_dataset(context: Context, dataset: Dataset) -> None:
     words = [str(dataset.table), *_weights(context, dataset, roles.weight)]
     words += ["--id", roles.id] if roles.id else []
     grid = target_tables.included(drafts.read_targets(dataset))
-    targets = None if grid.empty else target_tables.as_bytes(grid)
+    if roles.tables:
+        parts.notice(
+            "One table.",
+            f"A diagnosis of a data set looks at its own table, of {roles.unit}, and not at those "
+            "that belong to it. Put them together on the Regularise screen to look at all of them.",
+        )
+        context.link("regularise", "Put tables together", view="Survey")
+    targets = _targets(grid, roles)
     _fill_in(context, words, dataset.name, numbers, columns_of(dataset), targets, dataset.id)
+
+
+def _targets(grid: pd.DataFrame, roles: drafts.Roles) -> bytes | None:
+    """The targets as a table of the records alone; None where they need others, or there are none.
+
+    Args:
+        grid: Those in use.
+        roles: Of the data set.
+    """
+    if grid.empty:
+        return None
+    if others := [each for each in target_tables.entities(grid) if each not in roles.entities[:1]]:
+        parts.note(f"Targets are about {', '.join(others)}, so nothing is fitted to them again.")
+        return None
+    return target_tables.as_bytes(grid.drop(columns=target_tables.ENTITY, errors="ignore"))
 
 
 def _weights(context: Context, dataset: Dataset, column: str) -> list[str]:

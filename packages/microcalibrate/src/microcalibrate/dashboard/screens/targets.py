@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from microcalibrate.dashboard import drafts, parts, target_tables, words
+from microcalibrate.dashboard import drafts, linking, parts, target_tables, words
 from microcalibrate.dashboard.screen import Screen
 from microcalibrate.dashboard.target_checking import checks
 from microcalibrate.dashboard.target_generator import generator
@@ -52,15 +52,19 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
             "survey itself. A target is a name and a total: that of the column of this name, or "
             "of a variable where a filter holds.",
         )
+    roles = drafts.read_roles(dataset)
+    is_told = bool(roles.tables or target_tables.entities(base))
     given = st.data_editor(
         base,
+        # Of a single table, nobody needs to say which.
+        column_order=[each for each in base if is_told or each != target_tables.ENTITY],
         key=f"targets_{dataset.id}_{round_}",
         num_rows="dynamic",
         hide_index=True,
         height=420,
         placeholder="",
         alt="Targets, to be edited",
-        column_config=_column_config(dataset),
+        column_config=_column_config(dataset, roles),
     )
     grid = target_tables.as_grid(given)
     if not grid.equals(drafts.read_targets(dataset)):
@@ -69,18 +73,21 @@ def _edited(dataset: Dataset) -> pd.DataFrame:
     parts.note(
         f"{words.count(n_included, 'target')} of {len(grid):,} in use. A tolerance of 0 is exact, "
         '0.01 allows 1%, blank is as well as can be. Filters: age >= 65 and state == "CA".'
+        + (f" Blank in “rows of” is {roles.unit}." if roles.tables else "")
     )
     return grid
 
 
-def _column_config(dataset: Dataset) -> dict[str, Any]:
-    columns = [each["name"] for each in (dataset.profile or {})["columns"]]
+def _column_config(dataset: Dataset, roles: drafts.Roles) -> dict[str, Any]:
+    profiles = linking.profiles(dataset, roles).values()
+    columns = list(dict.fromkeys(each["name"] for own in profiles for each in own))
     config = st.column_config
     aggregates = list(AGGREGATES)
     return {
         "include": config.CheckboxColumn("use", default=True, width=56),
         "name": config.TextColumn("name", required=True, width=230),
         "value": config.NumberColumn("target", required=True, format="localized", width=150),
+        "entity": config.SelectboxColumn("rows of", options=roles.entities, width=95),
         "variable": config.SelectboxColumn("variable", options=columns, width=130),
         "aggregate": config.SelectboxColumn("statistic", options=aggregates, width=85),
         "filter": config.TextColumn("where", width=200),
