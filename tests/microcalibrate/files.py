@@ -6,6 +6,21 @@ import errno
 from pathlib import Path
 from typing import Any
 
+# What a saved calibration consists of.
+RUN_FILES = {
+    ".microcalibrate-run",
+    "config.json",
+    "inclusion_probabilities.parquet",
+    "log.csv",
+    "log.csv.meta.json",
+    "result.json",
+    "steps.csv",
+    "targets.csv",
+    "targets.parquet",
+    "weights.csv",
+    "weights.parquet",
+}
+
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too."""

@@ -103,6 +103,13 @@ def hot_deck(survey: Survey) -> tuple[HotDeck, Codec]:
     return HotDeck().fit(rows, codec.columns, weights, seed=0), codec
 
 
+def even_hot_deck(survey: Survey) -> tuple[HotDeck, Codec, pd.DataFrame]:
+    """Such a generator, to which every unit counts once, and the rows that it knows."""
+    codec = Codec.fit(survey, coverage=1.0)
+    rows = codec.encode(survey)
+    return HotDeck().fit(rows, codec.columns, np.ones(len(rows)), seed=0), codec, rows
+
+
 class Stubborn:
     """A generator with a flaw: what it draws is changed by a function before it is handed out."""
 

@@ -19,21 +19,7 @@ from microcalibrate.errors import UnreadableFile, UnwritableFile
 from microcalibrate.io import read_table
 from microcalibrate.result import STATISTICS, Status, weight_statistics
 
-from .files import content, full_disk
-
-FILES = {
-    ".microcalibrate-run",
-    "config.json",
-    "inclusion_probabilities.parquet",
-    "log.csv",
-    "log.csv.meta.json",
-    "result.json",
-    "steps.csv",
-    "targets.csv",
-    "targets.parquet",
-    "weights.csv",
-    "weights.parquet",
-}
+from .files import RUN_FILES, content, full_disk
 
 
 def calibrated(**options: Any) -> CalibrationResult:
@@ -73,7 +59,7 @@ def test_a_saved_result_comes_back_equal(tmp_path: Path, options: dict[str, Any]
     assert_frame_equal(loaded.target_history, result.target_history, check_exact=True)
     assert loaded.summary_values() == result.summary_values()
     assert loaded.summary() == result.summary()
-    assert set(content(tmp_path / "run")) == FILES
+    assert set(content(tmp_path / "run")) == RUN_FILES
 
 
 def test_a_result_that_knows_no_gap_comes_back(tmp_path: Path) -> None:
@@ -173,7 +159,7 @@ def test_equal_seeds_give_equal_files(tmp_path: Path) -> None:
     calibrated(target_records=60, tolerances=None, seed=4).save(tmp_path / "c")
 
     first, second, other = (content(tmp_path / name) for name in "abc")
-    for name in FILES - {"result.json", "steps.csv"}:  # these hold seconds
+    for name in RUN_FILES - {"result.json", "steps.csv"}:  # these hold seconds
         assert first[name] == second[name], name
     assert first["weights.csv"] != other["weights.csv"]
 

@@ -14,6 +14,7 @@ from microcalibrate import Distance, InvalidOption
 from microcalibrate.engine.distances import DISTANCES, SINH, distance_named, logit
 
 from ..problems import calibrated, feasible
+from .own_distance import REVERSE_ENTROPY
 
 # Logit is what it is within limits, and chi-square without any.
 LOGITS = {f"logit {low} to {high}": logit(low, high) for low, high in [(0, 3), (0.9, 1.5), (-2, 9)]}
@@ -88,15 +89,6 @@ def test_a_distance_is_found_by_name_or_is_itself() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(InvalidOption, match=r"chi2.*raking.*logit"):
         distance_named(name)
-
-
-REVERSE_ENTROPY = Distance(
-    name="reverse entropy",
-    value=lambda r: r - 1 - np.log(r),
-    slope=lambda r: 1 - 1 / r,
-    curvature=lambda r: r**-2,
-    lower=0.0,
-)
 
 
 def test_three_functions_and_a_name_are_a_distance() -> None:

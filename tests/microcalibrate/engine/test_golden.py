@@ -15,6 +15,7 @@ from microcalibrate import (
 )
 
 from ..problems import Data, calibrated, ratio_of
+from .own_distance import REVERSE_ENTROPY
 
 # --- Creedy, "Survey reweighting for tax microsimulation modelling", NZ Treasury WP 03/17 ---------
 
@@ -40,14 +41,6 @@ CREEDY_WEIGHTS = {
     "reverse entropy": "2.654 2.260 6.012 3.926 2.521 4.423 5.717 3.926 2.260 3.074 "
     "6.012 3.762 5.136 3.487 4.666 2.380 5.232 4.604 5.043 2.260",
 }
-# A distance of one's own: the paper's case B, `u -> 1 / (1 - u)`.
-REVERSE_ENTROPY = Distance(
-    name="reverse entropy",
-    value=lambda r: r - 1 - np.log(r),
-    slope=lambda r: 1 - 1 / r,
-    curvature=lambda r: r**-2,
-    lower=0.0,
-)
 # Table 4, by limits on the ratio; that of 0.8 to 1.25 is rounded anew there.
 CREEDY_LOGIT = {
     (0.2, 3.0): "2.706 2.178 5.976 3.974 2.501 4.510 5.747 3.974 2.178 3.106 "

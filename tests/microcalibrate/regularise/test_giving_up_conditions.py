@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
-from tests.microcalibrate.households import SCHEMA, make_survey
 
 from microcalibrate.diagnostics import Surface
 from microcalibrate.diagnostics.frame import Frame
 from microcalibrate.regularise import Codec, Survey, slot_mask
 from microcalibrate.regularise.conditions import FRACTIONS, CellConditions, Offender
 from microcalibrate.regularise.distances import LeastDistance, ratio_of
-from microcalibrate.regularise.generators import HotDeck
 from microcalibrate.regularise.planning import CANDIDATES_EACH, Planner
 from microcalibrate.regularise.quality import Sample
 from microcalibrate.regularise.quality.samples import Coded
 from microcalibrate.regularise.spawn import Spawner
+
+from ..households import SCHEMA, make_survey
+from ..offenders import even_hot_deck
 
 
 def lonely(n: int = 60, seed: int = 3) -> Survey:
@@ -39,12 +40,6 @@ def lonely(n: int = 60, seed: int = 3) -> Survey:
         region=people["household_id"].map(of_home).astype(people["region"].dtype)
     )
     return Survey({**survey.tables, "household": homes, "person": people}, SCHEMA)
-
-
-def fitted(survey: Survey) -> tuple[HotDeck, Codec, pd.DataFrame]:
-    codec = Codec.fit(survey, coverage=1.0)
-    rows = codec.encode(survey)
-    return HotDeck().fit(rows, codec.columns, np.ones(len(rows)), seed=0), codec, rows
 
 
 def offender(survey: Survey, held: set[str], place: set[str], k: int = 4) -> Offender:
@@ -68,7 +63,7 @@ def offender(survey: Survey, held: set[str], place: set[str], k: int = 4) -> Off
 def test_where_nobody_lives_there_a_record_is_drawn_elsewhere_and_put_there() -> None:
     """All of its cells but the place are those of a household of another area."""
     survey = lonely()
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     of = offender(survey, {"area"}, {"area"})
     litter = Spawner(deck, codec, survey, "donor", 0).litters(survey, [of], 1)[0]
 
@@ -83,7 +78,7 @@ def test_where_nobody_lives_there_a_record_is_drawn_elsewhere_and_put_there() ->
 @pytest.mark.parametrize("borrow", [False, True])
 def test_a_place_that_makes_the_worst_cell_is_never_put_over_a_record(borrow: bool) -> None:
     survey = lonely()
-    deck, codec, _ = fitted(survey)
+    deck, codec, _ = even_hot_deck(survey)
     place = set() if borrow else {"area"}
     spawner = Spawner(deck, codec, survey, "donor", 0, borrow=borrow)
     litter = spawner.litters(survey, [offender(survey, {"area"}, place)], 1)[0]
@@ -98,7 +93,7 @@ def test_a_place_that_makes_the_worst_cell_is_never_put_over_a_record(borrow: bo
 def test_other_cells_are_given_up_before_those_that_must_be_shared() -> None:
     """Step by step, and none that must be shared; the numbers per fraction stay what they were."""
     survey = make_survey([3, 2] * 20, 1, schema=SCHEMA)
-    _, codec, rows = fitted(survey)
+    _, codec, rows = even_hot_deck(survey)
     planner = Planner(codec, rows, np.ones(len(rows)), "donor")
     of = offender(survey, {"tenure", "area"}, {"area"}, k=10)
     rng = np.random.default_rng(0)
@@ -128,7 +123,7 @@ def test_other_cells_are_given_up_before_those_that_must_be_shared() -> None:
 def test_a_condition_that_must_hold_is_met_where_chance_put_others_before_it() -> None:
     """A hot deck meets conditions in the order of the columns, and gives up the last ones."""
     survey = make_survey([1] * 80, 6, schema=SCHEMA)
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     last = [c.name for c in codec.columns if c.type in ("category", "boolean") and c.slot == 0][-1]
     kinds = rows[last].astype(object)
     rare = kinds.value_counts().index[-1]
@@ -193,7 +188,7 @@ def test_candidates_keep_their_distance_from_all_real_records_but_their_origin()
     def origins(rows: pd.DataFrame) -> pd.Index[Any]:
         return pd.Index([survey.unit_ids[0]] * len(rows))
 
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     distance = LeastDistance.of(rows, codec.columns, np.ones(len(rows)), 1.0)
     apart = np.sqrt(((distance.points[:, None] - distance.points[None]) ** 2).sum(2))
     np.fill_diagonal(apart, np.inf)

@@ -20,6 +20,7 @@ from microcalibrate.regularise.slots import records_of, slots_of
 from microcalibrate.regularise.spawn import Spawner
 
 from ..households import AREAS, FLAT, SCHEMA, TENURES, TWO_LEVELS, make_survey
+from ..offenders import even_hot_deck
 
 SCHEMAS = [SCHEMA, TWO_LEVELS, FLAT]
 NAMES = ["three levels", "two levels", "flat"]
@@ -88,13 +89,6 @@ class Leaking(Patchwork):
         return ~free | np.array(amounts)
 
 
-def fitted(survey: Survey) -> tuple[HotDeck, Codec, pd.DataFrame]:
-    """A hot deck, its codec, and the rows that it knows."""
-    codec = Codec.fit(survey, coverage=1.0)
-    rows = codec.encode(survey)
-    return HotDeck().fit(rows, codec.columns, np.ones(len(rows)), seed=0), codec, rows
-
-
 def offender(survey: Survey, position: int, k: int, held: set[str] | None = None) -> Offender:
     """A unit that is to be spread."""
     first = "area" if survey.unit == "household" else "age"
@@ -139,7 +133,7 @@ def test_a_generator_is_asked_for_each_fraction_equally_often(
     real household.
     """
     survey = make_survey(sizes, seed, text_ids=text_ids, schema=schema)
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     model = Recorder(deck, answers=False)
     offenders = [offender(survey, 0, 4), offender(survey, 3, 7)]
     with pytest.raises(Asked):
@@ -181,7 +175,7 @@ def test_offspring_share_what_they_say_and_are_households(
 ) -> None:
     """By cells: each named one is the source's, and the share is that of the named ones."""
     survey = make_survey([1, 2, 3, 3, 1, 3] * 25, 7, schema=schema)
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     model = deck if kind is HotDeck else Patchwork(deck)
     offenders = [offender(survey, position, k) for position, k in ((0, 3), (9, 6), (5, 10))]
     litters = Spawner(model, codec, survey, structure, 0).litters(survey, offenders, 1)
@@ -224,7 +218,7 @@ def test_offspring_share_what_they_say_and_are_households(
 def test_no_two_offspring_are_alike_nor_like_their_source() -> None:
     """Where a hot deck has but one donor to offer, there are fewer of them."""
     survey = make_survey([1] * 30, 4, schema=FLAT)
-    _, codec, rows = fitted(survey)
+    _, codec, rows = even_hot_deck(survey)
     deck = HotDeck(n_nearest=1).fit(rows, codec.columns, np.ones(30), seed=0)
     litter = Spawner(deck, codec, survey, "donor", 0).litters(survey, [offender(survey, 0, 50)], 1)
     made = {tuple(row) for row in values_of(litter[0].rows)}
@@ -243,7 +237,7 @@ def test_a_condition_that_must_hold_and_cannot_gives_no_offspring() -> None:
     area = homes["area"].astype(object).where(~alone, "bath").where(alone, "leeds")
     tables = {**survey.tables, "household": homes.assign(area=area.astype(homes["area"].dtype))}
     lonely = Survey(tables, survey.schema)
-    deck, codec, _ = fitted(lonely)
+    deck, codec, _ = even_hot_deck(lonely)
     litter = Spawner(deck, codec, lonely, "donor", 0).litters(lonely, [offender(lonely, 0, 4)], 1)
 
     assert litter[0].rows.empty
@@ -291,7 +285,7 @@ def with_other_cells(survey: Survey, codec: Codec, position: int, names: set[str
 
 def leaks_nothing(kind: Any, survey: Survey, structure: Any, seed: int) -> int:
     """Other values in all cells that no candidate shares; how many those were."""
-    deck, codec, rows = fitted(survey)
+    deck, codec, rows = even_hot_deck(survey)
     model = Recorder(kind(deck))
     sizes = np.bincount(survey.unit_positions(survey.schema.entities[-1].name))
     position = int(np.argmax(sizes))
@@ -366,7 +360,7 @@ def test_a_calculator_gives_offspring_alone_what_it_gives_them_among_all(
 ) -> None:
     """No household bleeds into another, nor one generation into the next."""
     survey = make_survey(sizes, seed, text_ids=text_ids, schema=schema)
-    deck, codec, _ = fitted(survey)
+    deck, codec, _ = even_hot_deck(survey)
     whole, parts = survey, []
     for number in (1, 2):
         rows, origins = deck.sample(6, seed + number), survey.unit_ids.tolist()[:6]
@@ -383,7 +377,7 @@ def test_a_calculator_gives_offspring_alone_what_it_gives_them_among_all(
 
 def test_seed_and_round_decide_what_is_drawn_and_nothing_else_does() -> None:
     survey = make_survey([2, 1, 3] * 20, 2, schema=TWO_LEVELS)
-    deck, codec, _ = fitted(survey)
+    deck, codec, _ = even_hot_deck(survey)
     of = [offender(survey, 1, 3)]
 
     def drawn(seed: int, number: int) -> Litter:

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from tests.microcalibrate.offenders import (
-    SURFACE,
-    declared_targets,
-    hot_deck,
-    survey_with_offenders,
-)
 
 from microcalibrate.regularise import state
 from microcalibrate.regularise.loop import regularise
 from microcalibrate.regularise.result import RegulariseResult
+
+from ..offenders import SURFACE, declared_targets, hot_deck, survey_with_offenders
 
 
 def run(tolerance: float, is_warm: bool, patch: pytest.MonkeyPatch) -> RegulariseResult:

@@ -20,6 +20,8 @@ from microcalibrate.errors import InvalidOption
 from microcalibrate.figures import calibration as figures
 from microcalibrate.figures.plotting import amount, percent, power_of_ten
 
+from ..pages import texts
+
 HOSTILE = '<img src=x onerror=alert(1)>/<a href="javascript:alert(2)">%{x}</a><b>$x$\u202e'
 DRAWINGS = ["plot_fit", "plot_estimates", "plot_worst", "plot_weights", "plot_history"]
 
@@ -40,15 +42,6 @@ def calibrated(n_targets: int = 12, **options: Any) -> CalibrationResult:
 @pytest.fixture(scope="module")
 def result() -> CalibrationResult:
     return calibrated(target_records=100)
-
-
-def texts(value: Any) -> list[str]:
-    """Every text in a figure as the browser gets it."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in texts(item)]
-    return [text for item in value for text in texts(item)] if isinstance(value, list) else []
 
 
 def n_marks(figure: go.Figure) -> int:

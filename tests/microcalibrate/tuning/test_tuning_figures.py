@@ -15,19 +15,11 @@ from l0.reports.palette import DARK
 from microcalibrate.figures import tuning as figures
 from microcalibrate.hyperparameter_tuning.result import TuningResult
 
+from ..pages import texts
 from ..studies import add_finished, add_unfinished, empty_study, random_study
 
 DRAWINGS = ["plot_history", "plot_importance", "plot_front", "plot_folds"]
 HOSTILE = '<img src=x onerror=alert(1)>"<a href="javascript:alert(2)">%{x}</a><b>$x$\u202e"'
-
-
-def texts(value: Any) -> list[str]:
-    """Every text in a figure as the browser gets it."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [text for item in value.values() for text in texts(item)]
-    return [text for item in value for text in texts(item)] if isinstance(value, list) else []
 
 
 def trace(figure: go.Figure, name: str) -> Any:
