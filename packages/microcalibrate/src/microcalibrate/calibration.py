@@ -20,7 +20,7 @@ from microcalibrate.outcome import Outcome, States, checked_quotients
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.record_options import record_options
-from microcalibrate.relinearising import checked_differences, linear_part, linearised
+from microcalibrate.relinearising import Moving, linear_part
 from microcalibrate.result import CalibrationResult
 from microcalibrate.running import run
 from microcalibrate.settings import Settings
@@ -90,7 +90,7 @@ class Calibration:
             `build_targets(…, differences=True)` has them. They are not linear in the weights:
             their columns are made anew where the weights have gone, until these stand still.
         quotients: Targets that are means, ratios, shares or quantiles, as `build_targets` has
-            them: the result shows these in their own unit beside the totals that they are held by.
+            them: tolerances hold, and the result shows these, in their own unit.
 
     Attributes:
         problem: The checked problem; differences are linear in it, as near the weights.
@@ -170,14 +170,13 @@ class Calibration:
             seed=seed,
             device=device,
         )
-        self._differences = checked_differences(differences, self.problem)
         self._quotients = checked_quotients(quotients, self.problem)
-        self.problem = linearised(self.problem, self._differences, self.problem.design_weights)
+        self._moving = Moving.checked(differences, self._quotients, self.problem)
+        self.problem = self._moving.at(self.problem, self.problem.design_weights)
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
-        names, n_records = self.problem.target_names, self.problem.n_records
-        self._families = labelled(
-            families, [name.rpartition("/")[0] or "targets" for name in names], "families"
-        )
+        n_records = self.problem.n_records
+        before_slash = [name.rpartition("/")[0] or "targets" for name in self.problem.target_names]
+        self._families = labelled(families, before_slash, "families")
         self._record_ids = np.array(labelled(record_ids, range(n_records), "record_ids"))
         self._result: CalibrationResult | None = None
 
@@ -312,7 +311,7 @@ class Calibration:
                 self.problem,
                 self.settings,
                 self._structure,
-                self._differences,
+                self._moving,
                 max_iter=max_iter,
                 bar=bar,
                 start_prices=start_prices,
@@ -357,8 +356,9 @@ class Calibration:
                 self.problem,
                 self._families,
                 self._record_ids,
-                differences=self._differences,
+                differences=self._moving.differences,
                 quotients=self._quotients,
+                bands=self._moving.bands,
             )
         return self._result
 
@@ -376,7 +376,7 @@ class Calibration:
     @property
     def declared_targets(self) -> Vector:
         """The targets in the unit that they were declared in, shape `(n_targets,)`."""
-        return States(self.problem, self._differences, self._quotients).targets
+        return States(self.problem, self._moving.differences, self._quotients).targets
 
     @property
     def cluster_index(self) -> NDArray[np.int64] | None:
@@ -393,7 +393,7 @@ class Calibration:
 
         Differences of quotients are left out: their columns change; see `check_targets`.
         """
-        return check_feasibility(linear_part(self._structure.problem, self._differences))
+        return check_feasibility(linear_part(self._structure.problem, self._moving.differences))
 
     def summary(self) -> str:
         """What was asked and what came out, in a few lines."""

@@ -20,7 +20,7 @@ from microcalibrate.result_tables import DECLARED_COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from microcalibrate.targets import Difference, Quotients
+    from microcalibrate.targets import Bands, Difference, Quotients
 
 Vector = NDArray[np.float64]
 
@@ -57,6 +57,7 @@ class Outcome:
         *,
         differences: Sequence[Difference] = (),
         quotients: Quotients | None = None,
+        bands: Bands | None = None,
     ) -> CalibrationResult:
         """The result, with its tables.
 
@@ -66,12 +67,18 @@ class Outcome:
             record_ids: A label per record.
             differences: Targets that are differences of quotients.
             quotients: Targets that are quotients, in their own unit.
+            bands: Those of them with a tolerance.
         """
         import pandas as pd
 
+        before = problem
+        if bands is not None:
+            scales = bands.scales_at(problem.design_weights, problem.scales)
+            before = dataclasses.replace(problem, scales=scales)
         states = States(problem, tuple(differences), quotients)
-        start, end = states.at(problem.design_weights), states.at(self.weights)
-        targets = _targets_table(problem, families, self.weights, self.solution.prices)
+        start = dataclasses.replace(states, problem=before).at(problem.design_weights)
+        end = states.at(self.weights)
+        targets = _targets_table(before, problem, families, self.weights, self.solution.prices)
         for name, values in zip(
             DECLARED_COLUMNS, (states.targets, start.estimates, end.estimates), strict=True
         ):
@@ -94,7 +101,7 @@ class Outcome:
             ),
             statistics={
                 "before": weight_statistics(
-                    problem.design_weights, problem.errors(problem.design_weights)
+                    problem.design_weights, before.errors(problem.design_weights)
                 ),
                 "after": weight_statistics(self.weights, problem.errors(self.weights)),
             },
@@ -151,8 +158,9 @@ class States:
 
 
 def _targets_table(
-    problem: Problem, families: Sequence[Any], weights: Vector, prices: Vector
+    before: Problem, problem: Problem, families: Sequence[Any], weights: Vector, prices: Vector
 ) -> pd.DataFrame:
+    """A row per target; errors at the design weights are in the scales of `before`."""
     import pandas as pd
 
     initial, final = problem.estimates(problem.design_weights), problem.estimates(weights)
@@ -163,7 +171,7 @@ def _targets_table(
             "target": problem.targets,
             "initial": initial,
             "final": final,
-            "initial_error": (initial - problem.targets) / problem.scales,
+            "initial_error": (initial - problem.targets) / before.scales,
             "error": (final - problem.targets) / problem.scales,
             "price": prices,
             "scale": problem.scales,

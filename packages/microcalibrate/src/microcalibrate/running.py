@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +17,11 @@ from microcalibrate.partition import Part
 from microcalibrate.problem import Problem
 from microcalibrate.progress import ProgressBar
 from microcalibrate.reduction import draw_records, refit_records, survivors_of
-from microcalibrate.relinearising import to_convergence
+from microcalibrate.relinearising import Moving, to_convergence
 from microcalibrate.result import Status
 from microcalibrate.selection.drawing import Draw
 from microcalibrate.settings import Settings
 from microcalibrate.structure import Structure
-
-if TYPE_CHECKING:
-    from microcalibrate.targets import Difference
 
 Vector = NDArray[np.float64]
 
@@ -69,7 +65,7 @@ def run(
     problem: Problem,
     settings: Settings,
     structure: Structure,
-    differences: Sequence[Difference] = (),
+    moving: Moving,
     *,
     max_iter: int,
     bar: ProgressBar,
@@ -81,17 +77,17 @@ def run(
         problem: The targets and records.
         settings: Options of the calibration.
         structure: Clusters and parts of the records.
-        differences: Targets that are not linear in the weights.
+        moving: What of the problem depends on the weights.
         max_iter: Most Newton steps of each solve.
         bar: Where steps are shown.
         start_prices: Prices of all targets to start from.
 
     Returns:
-        The problem, with differences as they are near the weights that come out, and the run.
+        The problem as it is near the weights that come out, and the run.
 
     Raises:
         InfeasibleTargets: If exact or banded targets cannot all hold within the bounds.
-        NotConverged: If differences do not settle.
+        NotConverged: If what depends on the weights does not settle.
     """
     begun = time.perf_counter()
     bar.records = int((problem.design_weights > 0).sum())
@@ -99,7 +95,7 @@ def run(
     def solve(
         near: Problem, prices: Vector | None
     ) -> tuple[Solution, Vector, tuple[Structure, tuple[Part, ...]]]:
-        there = Structure.checked(near, settings, **structure.labels) if differences else structure
+        there = structure if moving.is_nothing else structure.of(near, settings)
         solution, parts = there.solve(
             settings,
             max_iter=max_iter,
@@ -109,7 +105,7 @@ def run(
         return solution, near.weights_of(there.of_records(solution.ratio)), (there, parts)
 
     problem, solution, weights, (there, parts) = to_convergence(
-        problem, differences, problem.design_weights, solve
+        problem, moving, problem.design_weights, solve
     )
     solved = there.problem
     dense = Run(
@@ -140,14 +136,14 @@ def run(
     except KeyboardInterrupt:
         return problem, dense.cancelled()
     seconds = {"draw": time.perf_counter() - drawn_at}
-    return _refitted(problem, settings, there, differences, dense, draw, seconds, max_iter, bar)
+    return _refitted(problem, settings, there, moving, dense, draw, seconds, max_iter, bar)
 
 
 def _refitted(
     problem: Problem,
     settings: Settings,
     structure: Structure,
-    differences: Sequence[Difference],
+    moving: Moving,
     dense: Run,
     draw: Draw,
     seconds: dict[str, float],
@@ -161,11 +157,11 @@ def _refitted(
     bar.records = int((structure.of_records(kept) & (problem.design_weights > 0)).sum())
 
     def solve(near: Problem, _: Vector | None) -> tuple[Solution, Vector, Structure]:
-        there = Structure.checked(near, settings, **structure.labels) if differences else structure
+        there = structure if moving.is_nothing else structure.of(near, settings)
         solution, weights = refit_records(there.problem, settings, draw, max_iter, bar)
         return solution, there.weights_of_records(near, weights), there
 
-    problem, solution, weights, there = to_convergence(problem, differences, dense.weights, solve)
+    problem, solution, weights, there = to_convergence(problem, moving, dense.weights, solve)
     optimum = dataclasses.replace(
         dense.optimum,
         problem=survivors_of(there.problem, draw),

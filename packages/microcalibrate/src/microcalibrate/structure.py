@@ -86,6 +86,10 @@ class Structure:
             place = of_cluster
         return cls(solved, index, parts_of(solved, place, names, settings.closeness), labels)
 
+    def of(self, problem: Problem, settings: Settings) -> Structure:
+        """The same clusters and parts, of a problem with other columns or scales."""
+        return Structure.checked(problem, settings, **self.labels)
+
     def as_plain(self) -> dict[str, int | None]:
         """How many clusters and parts there are, in plain types; None where there are none."""
         return {

@@ -6,7 +6,7 @@ from microcalibrate.targets.describing import describe_targets
 from microcalibrate.targets.differences import Difference
 from microcalibrate.targets.levels import totals_by_level
 from microcalibrate.targets.margins import margins
-from microcalibrate.targets.quotients import Quotients
+from microcalibrate.targets.quotients import Bands, Quotients
 from microcalibrate.targets.rows import (
     AGGREGATES,
     COLUMNS,
@@ -23,6 +23,7 @@ __all__ = [
     "AGGREGATES",
     "COLUMNS",
     "OTHER_WORDS",
+    "Bands",
     "ColumnBuilder",
     "Declared",
     "Difference",

@@ -82,7 +82,9 @@ def build_targets(
     is 0, which is linear in the weights; so its target total is 0, and its scale is the value
     times the design-weighted number of records: an error of 0.01 means a mean 1% off. Ratios and
     shares are alike, with the total of their denominator in place of the number of records. What
-    they come to in their own unit, `Targets.quotients` says.
+    they come to in their own unit, `Targets.quotients` says. Where they have a tolerance,
+    `Calibration` takes the denominator at the calibrated weights instead, so that it is kept in
+    the unit of the value.
 
     A quantile is `value` if the share of the records up to it is `quantile`, which is linear too.
     The distribution function is interpolated between the two values of the data next to `value`

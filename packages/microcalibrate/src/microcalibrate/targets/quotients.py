@@ -60,6 +60,20 @@ class Quotients:
         """The denominator of each quotient, shape `(n_quotients,)`."""
         return np.asarray((self.denominators.T @ weights)[self.denominator_index])
 
+    def bands(self, scales: Vector, tolerances: Vector, weights: Vector) -> Bands | None:
+        """Those that may be missed by a tolerance; None where there are none.
+
+        Args:
+            scales: Of all targets at some weights, shape `(n_targets,)`.
+            tolerances: Of all targets, shape `(n_targets,)`: NaN is soft, 0 is exact.
+            weights: Shape `(n_records,)`.
+        """
+        denominators = np.abs(self.denominated(weights))
+        index = np.flatnonzero((tolerances[self.columns] > 0) & (denominators > 0))
+        if not len(index):
+            return None
+        return Bands(self, index, scales[self.columns[index]] / denominators[index])
+
     def moved_to(self, columns: Index, members: sp.csr_array) -> Quotients:
         """The same at other positions, of the units that records are members of.
 
@@ -85,3 +99,41 @@ class Quotients:
                 [part.denominator_index + n for part, n in zip(parts, before, strict=False)]
             ),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Bands:
+    """Quotients with a tolerance, whose scales are in proportion to their denominators.
+
+    A mean of 50 may be missed by 1% where it lies between 49.5 and 50.5. Its total, that of
+    `variable - 50`, may then be missed by half the number of records, whatever that comes to be.
+
+    Attributes:
+        quotients: These and others.
+        index: Which of them have a tolerance, shape `(n_bands,)`.
+        units: Their scales per unit of the denominator, shape `(n_bands,)`.
+    """
+
+    quotients: Quotients
+    index: Index
+    units: Vector
+
+    @property
+    def columns(self) -> Index:
+        """Positions among the targets, shape `(n_bands,)`."""
+        return self.quotients.columns[self.index]
+
+    def scales_at(self, weights: Vector, scales: Vector) -> Vector:
+        """Scales of all targets at given weights.
+
+        Args:
+            weights: Shape `(n_records,)`.
+            scales: Of all targets at other weights, shape `(n_targets,)`: those without a
+                denominator at these weights keep theirs.
+        """
+        found = scales.copy()
+        denominators = np.abs(self.quotients.denominated(weights))[self.index]
+        found[self.columns] = np.where(
+            denominators > 0, self.units * denominators, scales[self.columns]
+        )
+        return found
