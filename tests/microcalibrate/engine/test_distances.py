@@ -10,10 +10,10 @@ import pytest
 import scipy.integrate as si
 from numpy.testing import assert_allclose
 
-from microcalibrate import Distance, InvalidOption
+from microcalibrate import Distance, InfeasibleTargets, InvalidOption
 from microcalibrate.engine.distances import DISTANCES, SINH, distance_named, logit
 
-from ..problems import calibrated, feasible
+from ..problems import Data, calibrated, feasible
 from .own_distance import REVERSE_ENTROPY
 
 # Logit is what it is within limits, and chi-square without any.
@@ -161,6 +161,29 @@ def test_logit_without_bounds_on_both_sides_of_one_is_refused(bounds: dict[str, 
     data = feasible(0)
     with pytest.raises(InvalidOption, match=r"min_weight_ratio below 1 and max_weight_ratio above"):
         calibrated(data, distance="logit", **bounds)
+
+
+def test_bounds_beyond_what_a_distance_is_defined_for_are_refused() -> None:
+    data = feasible(0)
+    with pytest.raises(InvalidOption, match=r'"sinh" knows ratios from 0\.025 to 40.*50 and inf'):
+        calibrated(data, distance="sinh", min_weight_ratio=50.0)
+
+
+@pytest.mark.parametrize(
+    ("distance", "target", "bounds", "said"),
+    [
+        ("sinh", 50.0, {}, r'distance="sinh" is defined: from 0\.025 to 40\.'),
+        ("raking", -5.0, {"min_weight_ratio": -np.inf}, r'distance="raking" .*from 0 on\.'),
+        ("sinh", 50.0, {"min_weight_ratio": 0.5, "max_weight_ratio": 2.0}, r"soft\.$"),
+        ("chi2", -5.0, {}, r"soft\.$"),
+    ],
+)
+def test_a_conflict_names_the_limits_of_the_distance_where_these_are_the_narrower(
+    distance: str, target: float, bounds: dict[str, float], said: str
+) -> None:
+    data = Data(np.ones(1), np.array([target]), np.ones((1, 1)))
+    with pytest.raises(InfeasibleTargets, match=said):
+        calibrated(data, distance=distance, tolerances=0, **bounds)
 
 
 def test_logit_may_have_limits_of_each_record() -> None:

@@ -170,6 +170,22 @@ def test_a_target_of_no_importance_has_no_price() -> None:
         assert abs(solve(problem, CHI2, loss=loss, closeness=1e-3).prices[2]) < 1e-12
 
 
+@pytest.mark.parametrize("loss", CONVEX, ids=str)
+def test_records_that_are_held_leave_targets_their_prices(loss: Loss) -> None:
+    """What a soft target would gain is the same whether a record cannot move or hardly can."""
+    data = conflicting(2)
+    held, nearly = (
+        solve(problem_of(data, **bounds), CHI2, loss=loss)
+        for bounds in (
+            {"frozen": np.ones(len(data.weights), dtype=bool)},
+            {"min_weight_ratio": 1 - 1e-9, "max_weight_ratio": 1 + 1e-9},
+        )
+    )
+
+    assert np.abs(held.prices).max() > 0
+    assert_allclose(held.prices, nearly.prices, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("loss", [ABSOLUTE, huber(0.05)], ids=str)
 def test_prices_of_before_lead_to_the_same_answer_in_fewer_steps(loss: Loss) -> None:
     data = survey(2)

@@ -74,7 +74,7 @@ class Settings:
         _check_selection(problem, selection, temperature, device, loss)
         free = (problem.design_weights > 0) & (problem.lower_ratio < problem.upper_ratio)
         # Refuses here, not in the middle of a solve, bounds that a distance cannot do with.
-        distance.between(problem.lower_ratio[free], problem.upper_ratio[free])
+        _check_bounds(distance, problem.lower_ratio[free], problem.upper_ratio[free])
         if loss is not SQUARED and not problem.is_soft.any():
             raise InvalidOption(
                 f'loss="{loss}" is about soft targets, and none is soft. Leave it out, or leave '
@@ -117,6 +117,19 @@ class Settings:
             "n_records": problem.n_records,
             "n_targets": problem.n_targets,
         }
+
+
+def _check_bounds(distance: Distance, lower: Vector, upper: Vector) -> None:
+    """Refuse bounds on ratios between which a distance is not defined."""
+    distance.between(lower, upper)
+    outside = np.flatnonzero((upper < distance.lower) | (lower > distance.upper))
+    if outside.size:
+        first = int(outside[0])
+        raise InvalidOption(
+            f'distance="{distance.name}" knows ratios from {np.max(distance.lower):g} to '
+            f"{np.min(distance.upper):g}, and bounds leave {outside.size} records between "
+            f"{lower[first]:g} and {upper[first]:g}. Choose another distance, or wider bounds."
+        )
 
 
 def _checked_budget(

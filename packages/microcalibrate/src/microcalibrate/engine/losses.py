@@ -54,6 +54,17 @@ class Loss:
             return np.asarray(straight)
         return np.where(size < self.bend, 0.5 * self.curvature * size**2, straight)
 
+    def slope(self, errors: Vector) -> Vector:
+        """What a unit more of each error costs, whatever the cap.
+
+        Examples:
+            >>> huber(0.1).slope(np.array([0.0, -0.05, 1.1]))
+            array([ 0.  , -0.05,  0.1 ])
+        """
+        if self.bend == 0:
+            return self.most_slope * np.sign(errors)
+        return np.clip(self.curvature * errors, -self.most_slope, self.most_slope)
+
     def __str__(self) -> str:
         """The name, with the number that belongs to it."""
         number = self.cap if np.isfinite(self.cap) else self.bend

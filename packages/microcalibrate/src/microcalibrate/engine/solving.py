@@ -119,7 +119,7 @@ def solve(
     loop = Loop(max_iter, tolerance, phase, progress)
     ratio = ratio.copy()
     if not free.any():
-        return _all_held(problem, ratio)
+        return _all_held(problem, distance, loss, ratio)
     relaxed: InfeasibleTargets | None = None
     for price in ELASTIC_PRICES if program.is_hard.any() else (0.0,):
         status = loop.run(program, price, start)
@@ -138,7 +138,7 @@ def solve(
             return solution
         # A relaxation is the least one only where its solve converged.
         if status is Status.CONVERGED:
-            relaxed = _infeasible(problem, solution, loop.misses, loop.prices / price)
+            relaxed = _infeasible(problem, distance, solution, loop.misses, loop.prices / price)
     if relaxed is not None:
         raise relaxed
     return solution
@@ -211,21 +211,25 @@ def checked_prices(prices: Any, n_targets: int) -> Vector:
     return array
 
 
-def _all_held(problem: Problem, ratio: Vector) -> Solution:
+def _all_held(problem: Problem, distance: Distance, loss: Loss, ratio: Vector) -> Solution:
     """What is left to say where bounds leave no record free."""
-    misses = np.abs(problem.errors(ratio * problem.design_weights)) - problem.tolerances
-    misses = np.where(problem.is_soft, 0.0, np.maximum(misses, 0.0))
-    prices = np.zeros(problem.n_targets)
+    errors = problem.errors(ratio * problem.design_weights)
+    misses = np.where(problem.is_soft, 0.0, np.maximum(np.abs(errors) - problem.tolerances, 0.0))
+    prices = problem.importances * loss.slope(errors)
     residual = float(misses.max())
     no_steps = np.zeros((0, problem.n_targets))
     solution = Solution(ratio, prices, Status.CONVERGED, 0.0, residual, (), no_steps)
     if residual > REAL_MISS:
-        raise _infeasible(problem, solution, misses, prices)
+        raise _infeasible(problem, distance, solution, misses, np.zeros(problem.n_targets))
     return solution
 
 
 def _infeasible(
-    problem: Problem, solution: Solution, misses: Vector, share_of_price: Vector
+    problem: Problem,
+    distance: Distance,
+    solution: Solution,
+    misses: Vector,
+    share_of_price: Vector,
 ) -> InfeasibleTargets:
     """Name the targets that cannot hold together, and the least relaxation.
 
@@ -250,8 +254,19 @@ def _infeasible(
     return InfeasibleTargets(
         f"{listed} cannot {'all ' if len(conflict) > 1 else ''}hold within tolerances and bounds "
         f"on the ratio. The least change: {least}. Widen these tolerances, or the bounds, or "
-        "leave the tolerance out to make a target soft.",
+        f"leave the tolerance out to make a target soft.{_limits(problem, distance)}",
         relaxation=relaxation,
         conflict=conflict,
         result=solution,
     )
+
+
+def _limits(problem: Problem, distance: Distance) -> str:
+    """A sentence on the limits of a distance, where they are narrower than the bounds."""
+    low, high = float(np.max(distance.lower)), float(np.min(distance.upper))
+    narrower = (problem.lower_ratio < low) | (problem.upper_ratio > high)
+    if not np.any(narrower & (problem.design_weights > 0)):
+        return ""
+    end = f"to {high:g}" if np.isfinite(high) else "on"
+    known = f'distance="{distance.name}"'
+    return f" Ratios are also kept to where {known} is defined: from {low:g} {end}."
