@@ -21,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 START = "start"
 """The screen at the root."""
 
+
 class Page:
     """A tab of a browser with the page in it.
 

@@ -72,6 +72,16 @@ def test_a_link_that_leads_nowhere_is_told_in_words(opened, home_workspace, tabl
     assert "in column 'age'" in said(page)
 
 
+def test_a_link_column_that_is_gone_is_told_with_its_table(opened, home_workspace, tables):
+    home, person = tables["homes"], tables["persons"]
+    gone = LinkedTable(person.id, person.name, "person", "unit_off")
+    drafts.write_roles(home, Roles("weight", "number", "household", (gone,)))
+
+    page = opened(home_workspace, "data", dataset=home.id)
+
+    assert "the table 'person' has no column 'unit_off'. Did you mean 'unit_of'" in said(page)
+
+
 def test_a_table_is_taken_off_but_not_below_another(opened, home_workspace, linked):
     page = opened(home_workspace, "data", dataset=linked.id)
     assert page.widget("button", f"unlink_{linked.id}_benefit_unit").disabled

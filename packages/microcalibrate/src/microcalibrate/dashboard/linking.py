@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from microcalibrate.cli.linked import read_links, usual_ids, usual_links
+from microcalibrate.columns import did_you_mean
 from microcalibrate.dashboard import target_tables
 from microcalibrate.errors import CalibrationError, UnknownRun
 from microcalibrate.jobs import Dataset
@@ -169,6 +170,11 @@ def fit(dataset: Dataset, roles: Roles) -> Fit:
         wanted[entity].add(column)
     for child, parents in links.items():
         wanted[child].update(parents.values())
+    for entity, columns in profiles(dataset, roles).items():
+        known = [each["name"] for each in columns]
+        if gone := sorted(wanted[entity] - {*known}):
+            said = f"the table {entity!r} has no column {gone[0]!r}."
+            return Fit(f"{said}{did_you_mean(gone[0], known)}")
     files = tuple(
         (entity, str(file), file.stat().st_mtime_ns, tuple(sorted(wanted[entity])))
         for entity, file in tables(dataset, roles).items()

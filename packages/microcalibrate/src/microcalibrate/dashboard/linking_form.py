@@ -106,7 +106,7 @@ def _further(context: Context, dataset: Dataset, roles: Roles) -> None:
     taken = {dataset.id, *(each.dataset for each in roles.tables)}
     others = {each.id: each for each in context.workspace.datasets() if each.id not in taken}
     if not others:
-        parts.note("To add a table, upload it above: this workspace has no other data set.")
+        parts.note("To add a table, upload it above: this workspace has no further data set.")
         return
     shown = links.distinct({key: each.name for key, each in others.items()})
     picked = st.selectbox(
