@@ -247,6 +247,10 @@ def test_records_that_a_rule_kept_are_no_probability_sample(selection: str, warn
     ("what", "options", "error", "said"),
     [
         ([], {}, InvalidEstimand, "nothing is asked for"),
+        ("income", {}, InvalidEstimand, r"mean\('income'\)"),
+        (["income", mean("age")], {}, InvalidEstimand, r"'income' does not say what to estimate"),
+        (mean("age"), {"by": "records"}, InvalidEstimand, "also a column of the table"),
+        (mean("age"), {"design": {"psu": "cluster"}}, InvalidOption, "is no SurveyDesign"),
         (mean("incme"), {}, ValueError, "Did you mean 'income'"),
         (mean("gap"), {}, InvalidEstimand, "'gap' is missing or infinite in 1 records"),
         (mean("income"), {"by": "gap"}, InvalidEstimand, "missing in 1 records"),

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.float64]
 
+# Of the table, beside those of the domains.
+COLUMNS = (
+    "statistic",
+    "estimate",
+    "standard_error",
+    "lower",
+    "upper",
+    "design_effect",
+    "records",
+    "degrees_of_freedom",
+    "sampling_error",
+    "target_error",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Estimates:

@@ -18,7 +18,7 @@ from microcalibrate.errors import InvalidEstimand, InvalidOption
 from microcalibrate.inference.cautions import DesignVarianceWarning, cautions_of
 from microcalibrate.inference.design import SurveyDesign
 from microcalibrate.inference.estimands import Estimand
-from microcalibrate.inference.estimates import Estimates
+from microcalibrate.inference.estimates import COLUMNS, Estimates
 from microcalibrate.inference.linked_data import Tables
 from microcalibrate.inference.members import Members
 from microcalibrate.inference.replicate_weights import ReplicateWeights
@@ -197,9 +197,15 @@ def _rows(
     what: Estimand | Sequence[Estimand], by: str | Sequence[str] | None, data: Tables
 ) -> tuple[list[str], list[_Row]]:
     """Columns of the domains, and each statistic in each of them."""
-    wanted = [what] if isinstance(what, Estimand) else list(what)
+    wanted = [what] if isinstance(what, (Estimand, str)) else list(what)
     if not wanted:
         raise InvalidEstimand("nothing is asked for: give total(…), mean(…) or the like.")
+    for one in wanted:
+        if not isinstance(one, Estimand):
+            raise InvalidEstimand(
+                f"{one!r} does not say what to estimate: give total({one!r}), mean({one!r}) or the "
+                "like."
+            )
     rows = []
     for one in wanted:
         level = data.level(one.entity)
@@ -237,6 +243,8 @@ def _sampling_error(
             )
         replicates.check_full(weights)
         return replicates
+    if design is not None and not isinstance(design, SurveyDesign):
+        raise InvalidOption(f"design={design!r} is no SurveyDesign: give SurveyDesign(psu=…).")
     # Nothing said: records, or where there are clusters these, count as drawn each on its own.
     units = members.cluster if members is not None else None
     bound = (design or SurveyDesign(psu=units)).bind(data, len(weights))
@@ -274,6 +282,12 @@ def _domains(
     names = [by] if isinstance(by, str) else list(by or [])
     if not names:
         return [((), np.ones(n_records, dtype=np.bool_))]
+    for name in names:
+        if name in COLUMNS:
+            raise InvalidEstimand(
+                f"by: {name!r} is also a column of the table of estimates, which would have two "
+                "of them. Rename it in the data."
+            )
     if data is None:
         raise InvalidEstimand("by= names columns, and no data were given: pass data=.")
     columns = Columns(data)
