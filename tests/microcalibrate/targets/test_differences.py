@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from typer.testing import CliRunner
 
-from microcalibrate import Calibration, CalibrationResult, describe_targets
+from microcalibrate import Calibration, CalibrationResult, apply_prices, describe_targets
 from microcalibrate.cli import FAILURE, app
 from microcalibrate.errors import (
     InfeasibleTargets,
@@ -337,6 +337,16 @@ def test_a_saved_run_is_made_again(options: dict[str, Any], tmp_path: Path) -> N
 
     np.testing.assert_array_equal(again.weights, made.weights)
     assert_allclose(CalibrationResult.load(folder).targets["error"], 0, atol=1e-8)
+
+
+def test_its_price_is_not_that_of_columns_at_other_weights(tmp_path: Path) -> None:
+    made = calibrated(GAP, PERSONS)
+    built = build_targets(
+        PEOPLE, [GAP, PERSONS], initial_weights=PEOPLE["weight"], differences=True
+    )
+    for result in (made.result, CalibrationResult.load(made.result.save(tmp_path / "run"))):
+        with pytest.raises(InvalidOption, match=r"cannot be applied.*differences of means"):
+            apply_prices(result, built.matrix, PEOPLE["weight"])
 
 
 def test_the_command_line_calibrates_to_it_and_the_others_refuse_it(

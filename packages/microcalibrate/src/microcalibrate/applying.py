@@ -45,7 +45,7 @@ def apply_prices(
 
     Raises:
         InvalidOption: If the result does not say enough: records were chosen, options were given
-            per record, or it has no certificate.
+            per record, targets were differences of quotients, or it has no certificate.
         InvalidProblem: If matrix and weights do not fit together, or to the targets.
 
     Examples:
@@ -122,6 +122,11 @@ def _check_sufficient(result: CalibrationResult) -> None:
         reason = "it froze some records, and does not say how new ones are to be treated"
     elif settings.get("heteroscedasticity"):
         reason = "it had factors of heteroscedasticity per record, and new records have none"
+    elif settings.get("n_differences"):
+        reason = (
+            "it met differences of means, ratios or shares, whose columns are derivatives at its "
+            "own weights, and new records have others"
+        )
     elif not result.converged:
         reason = f"it has no certificate ({result.status.name}), so its prices are not final"
     for name in BOUNDS:

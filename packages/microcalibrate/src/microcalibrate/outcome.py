@@ -105,7 +105,7 @@ class Outcome:
                 ),
                 "after": weight_statistics(self.weights, problem.errors(self.weights)),
             },
-            settings=self.settings,
+            settings=self.settings | {"n_differences": len(differences) or None},
             seconds=self.seconds,
             versions=installed_versions(),
             record_options=self.record_options,
