@@ -196,6 +196,11 @@ def test_arrays_of_dates_and_complex_numbers_are_no_estimates(kind: str) -> None
         Problem.build([1.0, 1.0], [1.0], np.ones((2, 1)).astype(kind))
 
 
+def test_a_sparse_matrix_of_complex_numbers_holds_no_estimates() -> None:
+    with pytest.raises(InvalidProblem, match=r"not hold numbers.*complex128"):
+        Problem.build([1.0, 1.0], [1.0], sp.csr_array(np.ones((2, 1), dtype=np.complex128)))
+
+
 @pytest.mark.parametrize(
     "column",
     [

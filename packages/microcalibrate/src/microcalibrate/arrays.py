@@ -72,6 +72,10 @@ def checked_matrix(
         array = _frame_values(estimate_matrix, names)
     elif is_sparse(estimate_matrix):
         array = sp.csr_array(estimate_matrix)
+        if array.dtype.kind not in NUMERIC_KINDS:
+            raise InvalidProblem(
+                f"the estimate matrix does not hold numbers, but values of type {array.dtype}."
+            )
     else:
         try:
             array = numbers(estimate_matrix)
