@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from microcalibrate import progress
+from microcalibrate import Calibration, progress
 from microcalibrate.engine.resolving import Resolver
 from microcalibrate.errors import InfeasibleReplicate, InvalidOption, InvalidReplicates
 from microcalibrate.inference import (
@@ -192,6 +192,26 @@ def test_a_replicate_in_which_targets_cannot_hold_is_named_or_dropped() -> None:
         replicate_weights(
             made, Replication.jackknife(DESIGN, data), progress=False, on_failure="drop"
         )
+
+
+def test_where_targets_hold_in_no_replicate_that_is_said() -> None:
+    """The half that is drawn would have to weigh as much as all, at no more than the design."""
+    data = people(n_clusters=12).assign(stratum=0)
+    people_only = np.ones((len(data), 1))
+    made = Calibration(
+        data["weight"], [data["weight"].sum()], people_only, tolerances=0, max_weight_ratio=1.0001
+    )
+    made.calibrate(progress=False)
+    halves = ReplicateWeights(
+        full=data["weight"].to_numpy(),
+        weights=np.column_stack([data["weight"] / 2, data["weight"] / 2]),
+        scale=1.0,
+        rscales=np.ones(2),
+        type="bootstrap",
+        freedom=1,
+    )
+    with pytest.raises(InvalidReplicates, match=r"cannot hold in 2 of 2 replicates.*soft"):
+        replicate_weights(made, Replication.of_weights(halves), progress=False, on_failure="drop")
 
 
 # --- Cancelled and gone on with -------------------------------------------------------------------

@@ -108,6 +108,12 @@ def replicate_weights(
             bar.to(done, failed=len(failed))
     failed = sorted({*failed, *parts.failed(weights)})
     scale = replication.scale
+    if n_replicates - len(failed) < 2:
+        raise InvalidReplicates(
+            f"hard targets cannot hold in {len(failed)} of {n_replicates} replicates, and a "
+            "variance needs two in which they do. Give tolerances, widen the bounds on the ratio, "
+            "or make targets soft."
+        )
     if failed:
         warnings.warn(
             f"{len(failed)} of {n_replicates} replicates were left out: hard targets cannot hold "
