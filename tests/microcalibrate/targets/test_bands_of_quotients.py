@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.testing import assert_allclose
 
 from microcalibrate import Calibration, InfeasibleTargets
 from microcalibrate.errors import NotConverged
+from microcalibrate.inference import Estimand, SurveyDesign, estimate, mean, ratio
+from microcalibrate.inference.saved_runs import calibration_of_run
 
 RNG = np.random.default_rng(3)
 PEOPLE = pd.DataFrame(
@@ -104,6 +107,46 @@ def test_a_band_is_refused_only_where_the_value_is_out_of_reach() -> None:
     assert_allclose(weights, [900, 2_200 / 3], rtol=1e-8)
     with pytest.raises(InfeasibleTargets, match="mean"):
         Calibration.from_table(two, [mean | {"tolerance": 0.05}, *totals]).calibrate()
+
+
+@pytest.mark.parametrize(
+    ("cells", "statistic"),
+    [
+        ({}, mean("income")),
+        ({"aggregate": "ratio", "denominator": "tax", "value": 6.0}, ratio("income", "tax")),
+        ({"aggregate": "share", "variable": None, "filter": "works", "value": 0.6}, mean("works")),
+    ],
+    ids=["mean", "ratio", "share"],
+)
+def test_errors_of_the_target_are_in_the_unit_of_its_value(
+    cells: dict[str, Any], statistic: Estimand
+) -> None:
+    """What was calibrated to passes its whole error on, whatever the population came to."""
+    rows = [MEAN | cells | {"tolerance": 0}, people(2 * PEOPLE.weight.sum())]
+    calibration = Calibration.from_table(PEOPLE, rows)
+    calibration.calibrate()
+    errors = {"mean": 0.03}
+    found = estimate(
+        calibration, statistic, PEOPLE, design=SurveyDesign(), target_errors=errors
+    ).table.iloc[0]
+
+    assert_allclose(found.target_error, 0.03, rtol=1e-8)
+    assert_allclose(found.sampling_error, 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("options", [{}, {"cluster": "home"}, {"target_records": 60}], ids=str)
+def test_a_saved_run_is_made_again_with_its_bands_and_units(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = pd.DataFrame([people(40_000), MEAN])
+    made = Calibration.from_table(PEOPLE, rows, **options)
+    made.calibrate()
+    folder = made.result.save(tmp_path / "run")
+    again = calibration_of_run(folder, PEOPLE, rows[::-1], progress=False)
+
+    assert_allclose(again.weights, made.weights, rtol=1e-9)
+    assert_allclose(again.states.units(again.weights), [1.0, 40_000.0], rtol=1e-6)
+    assert_allclose(again.result.targets["scale"], made.result.targets["scale"], rtol=1e-9)
 
 
 def test_denominators_that_do_not_settle_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

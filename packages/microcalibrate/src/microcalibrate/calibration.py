@@ -374,9 +374,9 @@ class Calibration:
         return self._optimum
 
     @property
-    def declared_targets(self) -> Vector:
-        """The targets in the unit that they were declared in, shape `(n_targets,)`."""
-        return States(self.problem, self._moving.differences, self._quotients).targets
+    def states(self) -> States:
+        """The targets in the units that they were declared in, and what they are at weights."""
+        return States(self.problem, self._moving.differences, self._quotients)
 
     @property
     def cluster_index(self) -> NDArray[np.int64] | None:

@@ -188,9 +188,7 @@ def evaluate_robustness(
 
     tables = {
         "folds": folds_table(problem, whole, parts),
-        "targets": targets_table(problem, labels, parts).assign(
-            target=calibration.declared_targets
-        ),
+        "targets": targets_table(problem, labels, parts).assign(target=calibration.states.targets),
         "draws": draws_table([whole, *parts]),
         "bootstrap": _bootstrap_table(boot),
         "drift": _drift_table(problem, extra, whole, parts, boot),

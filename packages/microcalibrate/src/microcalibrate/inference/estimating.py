@@ -76,9 +76,9 @@ def estimate(
         design: How the records were drawn.
         replicates: Replicate weights instead of a design.
         by: Column, or columns, of domains: each combination of their values has rows of its own.
-        target_errors: How unsure the targets themselves are: standard errors, in their own units,
-            as a sequence or a mapping by name, or a covariance matrix. They are propagated
-            through the optimum; targets are taken to be independent of the sample.
+        target_errors: How unsure the targets themselves are: standard errors in the units that
+            they were declared in (of a quantile, of the share up to it), a sequence or a mapping
+            by name, or a covariance matrix. Targets are taken to be independent of the sample.
         residuals: Which regression the residuals are of. "design": with design weights, as R
             `survey` does for every distance. "optimum": the one that belongs to the optimum, in
             which records on a bound do not count, and soft targets pull as they pulled. By
@@ -114,7 +114,7 @@ def estimate(
     final = members.weights if members else checked_weights(weights)
     tables = Tables.of(data, len(final))
     errors = _sampling_error(members, final, tables.own, design, replicates, residuals)
-    from_targets = _target_error(members, final, target_errors)
+    from_targets = _target_error(calibration, members, final, target_errors)
     cautions = cautions_of(calibration, design, replicates)
     for caution in cautions:
         warnings.warn(caution, DesignVarianceWarning, stacklevel=2)
@@ -263,15 +263,18 @@ def _sampling_error(
     return LinearisedError(weights, bound, sensitivity, members)
 
 
-def _target_error(members: Members | None, weights: Vector, given: Any) -> TargetError | None:
+def _target_error(
+    calibration: Calibration | None, members: Members | None, weights: Vector, given: Any
+) -> TargetError | None:
     if given is None:
         return None
-    if members is None:
+    if calibration is None or members is None:
         raise InvalidOption(
             "target_errors= goes through the calibration, and only weights were given. Hand over "
             "the Calibration itself."
         )
-    covariance = covariance_of_targets(given, members.optimum.problem)
+    units = calibration.states.units(weights)
+    covariance = covariance_of_targets(given, members.optimum.problem) * np.outer(units, units)
     return TargetError(weights, covariance, Sensitivity(members.optimum), members)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from microcalibrate.targets import build_targets, targets_of_units
 if TYPE_CHECKING:
     import pandas as pd
 
-    from microcalibrate.targets import Difference
+    from microcalibrate.targets import Difference, Quotients
 
 OPTIONS = (
     "l0_lambda",
@@ -85,7 +86,12 @@ def calibration_of_run(
             f"the data have {n_rows} rows, and the run in {folder} has {n_records} records."
         )
     table = result.targets
-    matrix, differences = _columns(data, targets, result)
+    matrix, differences, quotients = _columns(data, targets, result)
+    scales = table["scale"].to_numpy()
+    if quotients is not None:
+        # Those of bands were kept as they are at the weights of the run, and begin at the design's.
+        bands = quotients.bands(scales, table["tolerance"].to_numpy(), result.weights)
+        scales = scales if bands is None else bands.scales_at(result.design_weights, scales)
     options: dict[str, Any] = {
         name: -np.inf if settings[name] == "-inf" else settings[name]
         for name in OPTIONS
@@ -98,8 +104,9 @@ def calibration_of_run(
         target_names=table["name"].tolist(),
         tolerances=table["tolerance"].to_numpy(),
         importances=table["importance"].where(table["tolerance"].isna(), 1.0).to_numpy(),
-        scales=table["scale"].to_numpy(),
+        scales=scales,
         differences=differences,
+        quotients=quotients,
         **options,
     )
     weights = made.calibrate(int(settings["max_iter"]), progress=progress)
@@ -114,10 +121,10 @@ def calibration_of_run(
 
 def _columns(
     data: pd.DataFrame | Frame, targets: Any, result: CalibrationResult
-) -> tuple[Any, tuple[Difference, ...]]:
-    """The estimate matrix, with a column for each target of the run, and which are differences."""
+) -> tuple[Any, tuple[Difference, ...], Quotients | None]:
+    """The estimate matrix, with a column for each target of the run, and which are quotients."""
     if not (hasattr(targets, "columns") and "name" in targets.columns):
-        return targets, ()
+        return targets, (), None
     weights = result.design_weights
     if isinstance(data, Frame):
         unit, rows_of = data.unit, data.rows_of
@@ -142,4 +149,8 @@ def _columns(
         )
     order = [place[name] for name in wanted]
     differences = [one.moved_to(order.index(one.column)) for one in built.differences]
-    return built.matrix[:, order], tuple(differences)
+    quotients = built.quotients
+    if quotients is not None:
+        places = np.array([order.index(column) for column in quotients.columns])
+        quotients = replace(quotients, columns=places)
+    return built.matrix[:, order], tuple(differences), quotients
