@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import unicodedata
 from contextlib import suppress
 from typing import Any
 
@@ -143,6 +144,26 @@ def test_columns_used_are_those_that_are_named() -> None:
     used = columns_used("`household size` > 2 and state in ['CA'] and not (age + age > 3)")
 
     assert used == {"household size", "state", "age"}
+
+
+@pytest.mark.parametrize("column", ["a\u0302ge", "\u00e2ge", "n\u00ba", "\u00b5_tax", "\ufb01x"])
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC"])
+@pytest.mark.parametrize("quoted", ["{}", "`{}`"])
+def test_a_column_is_found_in_every_spelling_of_unicode(
+    column: str, form: Any, quoted: str
+) -> None:
+    name = quoted.format(unicodedata.normalize(form, column))
+
+    assert evaluate(f"{name} > 1", {column: np.array([1, 2])}).tolist() == [False, True]
+
+
+def test_a_spelling_that_two_columns_have_is_not_guessed() -> None:
+    two = {"\u00b5_tax": np.array([1]), "\u03bc_tax": np.array([2])}
+
+    assert evaluate("\u03bc_tax == 2", two).tolist() == [True]
+    assert evaluate("`\u00b5_tax` == 1", two).tolist() == [True]
+    with pytest.raises(InvalidExpression, match="there is no column"):
+        evaluate("no > 1", {"n\u00ba": np.array([1]), "\uff4e\uff4f": np.array([1])})
 
 
 def test_many_filters_on_one_table_do_not_disturb_each_other() -> None:

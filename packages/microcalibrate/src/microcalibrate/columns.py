@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -153,10 +154,22 @@ class Columns:
             InvalidExpression: If it holds something else.
         """
         if name not in self._read:
-            if name not in self.names:
-                raise UnknownColumn(f"there is no column {name!r}.{did_you_mean(name, self.names)}")
-            self._read[name] = _read_column(name, self._table[name], self.n_records)
+            column = self._spelled(name)
+            self._read[name] = _read_column(column, self._table[column], self.n_records)
         return self._read[name]
+
+    def _spelled(self, name: str) -> str:
+        """The column of a name, also where Unicode has several spellings of what looks alike.
+
+        Filters know names in one of them (NFKC), as Python does: `nº` is `no` to them.
+        """
+        if name in self.names:
+            return name
+        plain = unicodedata.normalize("NFKC", name)
+        alike = [one for one in self.names if unicodedata.normalize("NFKC", one) == plain]
+        if len(alike) != 1:
+            raise UnknownColumn(f"there is no column {name!r}.{did_you_mean(name, self.names)}")
+        return alike[0]
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """One column in float64, missing values as NaN.
