@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from microcalibrate.cli.flags import in_flags
+from microcalibrate.cli.interrupting import interrupt, when_safe
 from microcalibrate.errors import (
     CalibrationError,
     InfeasibleTargets,
@@ -32,6 +34,12 @@ _NAME_ARGUMENTS = (InvalidOption, InvalidProblem, InfeasibleTargets)
 class _Commands(TyperGroup):
     """Commands whose failures end in a message and an exit code, never in a traceback."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*args, **options)
+        except KeyboardInterrupt as interrupt:
+            raise _cancelled() from interrupt
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
@@ -40,8 +48,12 @@ class _Commands(TyperGroup):
             complain(f"Error: {said}")
             raise typer.Exit(BAD_USAGE if isinstance(error, InvalidOption) else FAILURE) from error
         except KeyboardInterrupt as interrupt:
-            complain("Cancelled; nothing was written.")
-            raise typer.Exit(CANCELLED) from interrupt
+            raise _cancelled() from interrupt
+
+
+def _cancelled() -> typer.Exit:
+    complain("Cancelled; nothing was written.")
+    return typer.Exit(CANCELLED)
 
 
 app = typer.Typer(
@@ -57,11 +69,17 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     try:
+        # Who starts commands in the background has them ignore Ctrl-C, and that stays so.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, when_safe(interrupt))
         app()
+    except KeyboardInterrupt:
+        sys.exit(_cancelled().exit_code)
     finally:
-        # All is written and said, and the exit code stands. A SIGTERM that comes while the
+        # All is written and said, and the exit code stands. A signal that comes while the
         # interpreter packs up, which can take seconds, would only put its own code in the place.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for late in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(late, signal.SIG_IGN)
 
 
 def _print_version(wanted: bool) -> None:

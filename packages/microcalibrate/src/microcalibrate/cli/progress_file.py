@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from microcalibrate.cli.interrupting import when_safe
 from microcalibrate.errors import UnwritableFile
 from microcalibrate.progress import WRITING, Update, listening
 
@@ -96,10 +97,7 @@ def _sigterm_as_interrupt(lines: _Lines) -> Iterator[None]:
         yield
         return
 
-    def handler(*_: Any) -> None:
-        lines.cancel()
-
-    former = signal.signal(signal.SIGTERM, handler)
+    former = signal.signal(signal.SIGTERM, when_safe(lines.cancel))
     try:
         yield
     finally:
