@@ -58,6 +58,26 @@ def killed(self, choice):
 FoldSolves.figures = killed
 """
 
+# Each process waits in its first trial for the other's, so that neither does all of the work.
+MEETING = """
+import os, time
+from pathlib import Path
+from microcalibrate.hyperparameter_tuning.trials import FoldSolves
+
+place, figures = Path(sys.argv[3]), FoldSolves.figures
+
+
+def met(self, choice):
+    (place / str(os.getpid())).touch()
+    until = time.monotonic() + 60
+    while len(list(place.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    return figures(self, choice)
+
+
+FoldSolves.figures = met
+"""
+
 
 def tuned(n_trials: int, **options: Any) -> TuningResult:
     return tune_hyperparameters(
@@ -197,9 +217,10 @@ def test_n_trials_is_what_the_study_has_in_the_end(tmp_path: Path) -> None:
 # --- Several at once ------------------------------------------------------------------------------
 
 
-def test_two_processes_share_a_study(shared: str) -> None:
-    n_trials = 12
-    processes = [begun(RUN, arguments=(shared, n_trials)) for _ in range(2)]
+def test_two_processes_share_a_study(shared: str, tmp_path: Path) -> None:
+    n_trials, place = 12, tmp_path / "meeting"
+    place.mkdir()
+    processes = [begun(MEETING, RUN, arguments=(shared, n_trials, place)) for _ in range(2)]
     for process in processes:
         _, text = process.communicate()
         assert process.returncode == 0, text

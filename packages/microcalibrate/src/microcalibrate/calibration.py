@@ -23,7 +23,7 @@ from microcalibrate.record_options import record_options
 from microcalibrate.relinearising import Moving, linear_part
 from microcalibrate.result import CalibrationResult
 from microcalibrate.running import run
-from microcalibrate.settings import Settings
+from microcalibrate.settings import Settings, refuse_idle
 from microcalibrate.structure import Structure, labelled, options_for, parts_table
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Calibration:
         differences: Sequence[Difference] = (),
         quotients: Quotients | None = None,
     ) -> None:
-        self.problem = Problem.build(
+        problem = Problem.build(
             weights,
             targets,
             estimate_matrix,
@@ -157,7 +157,7 @@ class Calibration:
             heteroscedasticity=heteroscedasticity,
         )
         self.settings = Settings.checked(
-            self.problem,
+            problem,
             l0_lambda=l0_lambda,
             target_records=target_records,
             kappa=kappa,
@@ -170,14 +170,14 @@ class Calibration:
             seed=seed,
             device=device,
         )
-        self._quotients = checked_quotients(quotients, self.problem)
-        self._moving = Moving.checked(differences, self._quotients, self.problem)
-        self.problem = self._moving.at(self.problem, self.problem.design_weights)
+        refuse_idle(self.settings, kappa, selection, refit_closeness)
+        self._quotients = checked_quotients(quotients, problem)
+        self._moving = Moving.checked(differences, self._quotients, problem)
+        self.problem = self._moving.at(problem, problem.design_weights)
         self._structure = Structure.checked(self.problem, self.settings, cluster, partition)
-        n_records = self.problem.n_records
-        before_slash = [name.rpartition("/")[0] or "targets" for name in self.problem.target_names]
+        before_slash = [name.rpartition("/")[0] or "targets" for name in problem.target_names]
         self._families = labelled(families, before_slash, "families")
-        self._record_ids = np.array(labelled(record_ids, range(n_records), "record_ids"))
+        self._record_ids = np.array(labelled(record_ids, range(problem.n_records), "record_ids"))
         self._result: CalibrationResult | None = None
 
     @classmethod

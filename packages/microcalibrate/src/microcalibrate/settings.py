@@ -16,6 +16,8 @@ from microcalibrate.selection.drawing import SAMPLED_GATES, SELECTIONS, Budget
 
 # Refitted weights may be less close to where they start: few records must do the work of many.
 REFIT_CLOSENESS = 10.0
+# What `Calibration` has where nobody says otherwise.
+DEFAULT_KAPPA, DEFAULT_SELECTION = 1.0, "closed_form"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,35 @@ class Settings:
             "n_records": problem.n_records,
             "n_targets": problem.n_targets,
         }
+
+
+def refuse_idle(
+    settings: Settings, kappa: float, selection: str, refit_closeness: float | None
+) -> None:
+    """Refuse options on the choice of records where all of them stay.
+
+    Args:
+        settings: Those of the calibration.
+        kappa: As it was given.
+        selection: As it was given.
+        refit_closeness: As it was given.
+
+    Raises:
+        InvalidOption: If one differs from its default and would be ignored.
+    """
+    if settings.budget is not None:
+        return
+    idle = {
+        "kappa": kappa if kappa != DEFAULT_KAPPA else None,
+        "selection": selection if selection != DEFAULT_SELECTION else None,
+        "refit_closeness": refit_closeness,
+    }
+    for name, value in idle.items():
+        if value is not None:
+            raise InvalidOption(
+                f"{name}={value!r} acts only where records are chosen, and all of them stay: add "
+                f"target_records or l0_lambda, or leave {name} out."
+            )
 
 
 def _check_bounds(distance: Distance, lower: Vector, upper: Vector) -> None:

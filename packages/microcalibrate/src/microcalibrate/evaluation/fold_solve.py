@@ -21,6 +21,9 @@ from microcalibrate.reduction import draw_records, refit_records
 from microcalibrate.result import Status, effective_sample_size
 from microcalibrate.settings import Settings
 
+# Options that a fold keeps for its draws; the dense solve has no use for them.
+OF_THE_CHOICE = ("refit_closeness", "selection", "temperature", "device")
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -137,8 +140,10 @@ class FoldSolve:
         self._max_iter = max_iter
         self._bar = bar or ProgressBar(False)
         self._refit_closeness = options.get("refit_closeness")
+        choice = {name: options.pop(name) for name in OF_THE_CHOICE if name in options}
         calibration = Calibration(**without_targets(problem, self.held_out_index), **options)
         self._calibrated_to, self._settings = calibration.problem, calibration.settings
+        self._settings = self._checked(self._calibrated_to, **choice)
         self._kept = np.delete(np.arange(problem.n_targets), self.held_out_index)
         if start_prices is not None:
             start_prices = checked_prices(start_prices, problem.n_targets)[self._kept]

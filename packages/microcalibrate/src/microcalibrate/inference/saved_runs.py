@@ -97,6 +97,8 @@ def calibration_of_run(
         for name in OPTIONS
         if settings.get(name) is not None
     } | dict(kept)
+    if not (options.get("l0_lambda") or options.get("target_records")):
+        options.pop("refit_closeness", None)
     made = Calibration(
         result.design_weights,
         table["target"].to_numpy(),
