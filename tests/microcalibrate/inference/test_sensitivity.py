@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
-from microcalibrate import Calibration
+from microcalibrate import Calibration, SurveyDesign, estimate, mean, total
 from microcalibrate.engine.solving import solve
+from microcalibrate.inference import count
 from microcalibrate.inference.sensitivity import Sensitivity
 from microcalibrate.problem import Problem
 
@@ -106,3 +108,65 @@ def test_targets_move_totals_by_the_derivative(kind: str, distance: str) -> None
         assert_allclose(
             by_target[target], difference, rtol=2e-4, atol=2e-4 * np.abs(by_target).max()
         )
+
+
+@pytest.mark.parametrize("tolerance", [0.0, np.nan], ids=["exact", "soft"])
+@pytest.mark.parametrize("distance", ["chi2", "raking", "bounded chi2"])
+@pytest.mark.parametrize("per_household", [False, True])
+def test_the_value_of_a_quotient_moves_its_column_too(
+    tolerance: float, distance: str, per_household: bool
+) -> None:
+    """A mean, a ratio or a share that is unsure is pulled at through what its records add."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame(
+        {
+            "weight": rng.uniform(1, 20, 80),
+            "home": np.repeat(np.arange(40), 2),
+            "income": rng.lognormal(0, 0.6, 80),
+            "tax": rng.lognormal(-1, 0.8, 80),
+            "age": rng.integers(10, 90, 80),
+        }
+    )
+    weights = data["weight"].to_numpy()
+    as_drawn = [
+        np.average(data["age"], weights=weights),
+        weights @ data["tax"] / (weights @ data["income"]),
+        np.average(data["age"] > 50, weights=weights),
+    ]
+    wanted = pd.DataFrame(
+        {
+            "name": ["mean", "ratio", "share"],
+            "aggregate": ["mean", "ratio", "share"],
+            "variable": ["age", "tax", None],
+            "denominator": [None, "income", None],
+            "filter": [None, None, "age > 50"],
+            "value": as_drawn * np.array([1.04, 0.94, 1.06]),
+            "tolerance": tolerance,
+        }
+    )
+    options: dict[str, Any] = {"closeness": 0.02, **DISTANCES[distance]}
+    if per_household:
+        options["cluster"] = "home"
+    made = Calibration.from_table(data, wanted, **options)
+    made.calibrate(progress=False)
+    asked = [total("income"), total("tax"), mean("tax"), count()]
+
+    def estimates(values: Any) -> Vector:
+        other = Calibration.from_table(
+            data, wanted.assign(value=values), scales=made.problem.scales, **options
+        )
+        solved = other._structure.problem
+        found = solve(solved, other.settings.distance, closeness=0.02, tolerance=1e-14).ratio
+        weights = data["weight"] * other._structure.of_records(found)
+        tax = float(weights @ data["tax"])
+        return np.array([weights @ data["income"], tax, tax / weights.sum(), weights.sum()])
+
+    for target, name in enumerate(wanted["name"]):
+        step = 1e-5 * wanted["value"][target]
+        moved = np.arange(3) == target
+        ends = [estimates(wanted["value"] + sign * step * moved) for sign in (1, -1)]
+        found = estimate(
+            made, asked, data, design=SurveyDesign(psu="home"), target_errors={name: 1.0}
+        ).table["target_error"]
+        slope = np.abs(ends[0] - ends[1]) / (2 * step)
+        assert_allclose(found, slope, rtol=1e-3, atol=1e-4 * slope.max())

@@ -145,19 +145,6 @@ class States:
             found[self.quotients.columns] = self.quotients.levels
         return found
 
-    def units(self, weights: Vector) -> Vector:
-        """What a unit of each target is in that of the total that it is held by, `(n_targets,)`.
-
-        Of a quotient it is its denominator, of all others 1.
-
-        Args:
-            weights: Shape `(n_records,)`.
-        """
-        found = np.ones(self.problem.n_targets)
-        if self.quotients is not None:
-            found[self.quotients.columns] = np.abs(self.quotients.denominated(weights))
-        return found
-
     def at(self, weights: Vector) -> State:
         """What they are at some weights."""
         estimates, scales = self.problem.estimates(weights), self.problem.scales.copy()

@@ -273,9 +273,9 @@ def _target_error(
             "target_errors= goes through the calibration, and only weights were given. Hand over "
             "the Calibration itself."
         )
-    units = calibration.states.units(weights)
-    covariance = covariance_of_targets(given, members.optimum.problem) * np.outer(units, units)
-    return TargetError(weights, covariance, Sensitivity(members.optimum), members)
+    covariance = covariance_of_targets(given, members.optimum.problem)
+    quotients = calibration.states.quotients
+    return TargetError(weights, covariance, Sensitivity(members.optimum), members, quotients)
 
 
 def _domains(

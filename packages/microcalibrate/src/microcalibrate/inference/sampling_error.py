@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from microcalibrate.inference.sensitivity import Sensitivity
 from microcalibrate.inference.statistics import Differentiable
 from microcalibrate.inference.variance import variance_of_totals
 from microcalibrate.problem import Problem
+from microcalibrate.targets import Quotients
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -70,21 +71,36 @@ class TargetError:
 
     Attributes:
         weights: Final weights of all records, shape `(n_records,)`.
-        covariance_of_targets: `V`, shape `(n_targets, n_targets)`, in the targets' own units.
+        covariance_of_targets: `V`, shape `(n_targets, n_targets)`, in the units that the targets
+            were declared in.
         sensitivity: Of the calibration, at its optimum.
         members: The records of the calibration.
+        quotients: Targets that are means, ratios, shares or quantiles, if any.
     """
 
     weights: Vector
     covariance_of_targets: Matrix
     sensitivity: Sensitivity
     members: Members
+    quotients: Quotients | None = None
 
     def covariance(self, statistics: Sequence[Differentiable]) -> Matrix:
         """Of the estimates, shape `(n_statistics, n_statistics)`."""
         influence = influences(statistics, self.weights)
-        by_target = self.sensitivity.by_target(self.members.gathered(influence))
+        by_target = self.sensitivity.by_target(
+            self.members.gathered(influence), self._denominators()
+        )
         return np.asarray(by_target.T @ self.covariance_of_targets @ by_target)
+
+    def _denominators(self) -> Iterator[tuple[int, Vector]]:
+        """Of quotients, by what was solved; one at a time, since all may be a large table."""
+        if self.quotients is None:
+            return
+        for target, place in zip(
+            self.quotients.columns, self.quotients.denominator_index, strict=True
+        ):
+            of_records = self.quotients.denominators[:, [place]].toarray()
+            yield int(target), self.members.gathered(of_records)[:, 0]
 
 
 def influences(statistics: Sequence[Differentiable], weights: Vector) -> Matrix:

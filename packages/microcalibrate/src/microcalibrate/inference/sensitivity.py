@@ -17,6 +17,7 @@ of the sample is its weight times the residual `z - x B` (Deville and Särndal 1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -146,13 +147,35 @@ class Sensitivity:
             out[held] -= (ratio * design_weights)[held, None] * rows
         return out
 
-    def by_target(self, influence: Matrix) -> Matrix:
+    def by_target(
+        self, influence: Matrix, denominators: Iterable[tuple[int, Vector]] = ()
+    ) -> Matrix:
         """Derivative of each statistic by each target, shape `(n_targets, n_statistics)`.
 
         In units of the statistic per unit of the target; scales, tolerances and which bounds are
-        active are held.
+        active are held. A quotient is held by the total of `numerator - value * denominator`: with
+        its value the total moves by the denominator's, and the column, at whose price the ratios
+        were pulled, by the denominator of each record.
+
+        Args:
+            influence: See `coefficients`.
+            denominators: Positions of targets that are quotients, each with what the records of
+                the problem add to its denominator, shape `(n_solved,)`.
         """
-        return np.asarray(self.coefficients(influence) / self.optimum.problem.scales[:, None])
+        optimum, free = self.optimum, self._free
+        coefficients, scales = self.coefficients(influence), optimum.problem.scales
+        found = coefficients / scales[:, None]
+        design_weights = optimum.problem.design_weights
+        residuals: Matrix | None = None
+        for target, denominator in denominators:
+            if residuals is None:
+                fitted = np.column_stack([self._columns.product(b) for b in coefficients.T])
+                residuals = design_weights[free, None] * influence[free] - fitted
+            added = design_weights * denominator
+            pull = self._record_weight * added[free] * optimum.solution.prices[target]
+            found[target] *= optimum.solution.ratio @ added
+            found[target] += residuals.T @ pull / scales[target]
+        return np.asarray(found)
 
     def _normal(self, prices: Vector) -> Vector:
         product = self._columns.product(prices)
