@@ -145,7 +145,9 @@ def test_a_saved_run_is_made_again_with_its_bands_and_units(
     again = calibration_of_run(folder, PEOPLE, rows[::-1], progress=False)
 
     assert_allclose(again.weights, made.weights, rtol=1e-9)
-    assert_allclose(again.states.units(again.weights), [1.0, 40_000.0], rtol=1e-6)
+    quotients = again.states.quotients
+    assert quotients is not None
+    assert_allclose(quotients.denominated(again.weights), [40_000.0], rtol=1e-6)
     assert_allclose(again.result.targets["scale"], made.result.targets["scale"], rtol=1e-9)
 
 
