@@ -13,6 +13,7 @@ from microcalibrate.atomic import run_folder
 from microcalibrate.diagnostics import Diagnosis
 from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.errors import InvalidSchema, InvalidSurvey, UnreadableFile
+from microcalibrate.figures.plotting import percent
 from microcalibrate.io import read_json, read_table, write_json, write_table
 from microcalibrate.regularise.footing import Footing
 from microcalibrate.regularise.provenance import PROVENANCE, restore
@@ -182,8 +183,9 @@ class RegulariseResult:
             f"Kish effective sample size {first['kish']['n_eff']:,.0f} to "
             f"{last['kish']['n_eff']:,.0f}; by origin {first['kish']['lineage_n_eff']:,.0f} to "
             f"{last['kish']['lineage_n_eff']:,.0f}. Only the latter is information of respondents.",
-            f"Targets: root mean squared relative error {_rms(self.targets.before_error):.2%} to "
-            f"{_rms(self.targets.after_error):.2%}.",
+            "Targets: root mean squared relative error "
+            f"{percent(_rms(self.targets.before_error))} to "
+            f"{percent(_rms(self.targets.after_error))}.",
         ]
         if self.n_flagged_elsewhere:
             lines.append(
