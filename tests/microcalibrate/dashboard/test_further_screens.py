@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,6 +174,18 @@ def test_a_run_of_another_kind_in_the_address_is_no_dead_link(opened, workspace,
 
 
 # --- Use this trial -------------------------------------------------------------------------------
+
+
+def test_a_trial_says_when_other_tables_were_linked(opened, workspace, dataset, runs):
+    roles, tuning = drafts.read_roles(dataset), {"run": runs["tune"].id, "tab": "Trials"}
+    assert "The tables have changed." not in opened(workspace, "tune", **tuning).words
+
+    members = drafts.LinkedTable(dataset.id, dataset.name, "person", "id")
+    drafts.write_roles(dataset, dataclasses.replace(roles, tables=(members,)))
+    try:
+        assert "The tables have changed." in opened(workspace, "tune", **tuning).words
+    finally:
+        drafts.write_roles(dataset, roles)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from microcalibrate.dashboard.drafts import LinkedTable, Roles
 
 KEPT = 32
+FLAGS = ("--unit", "--table", "--link")
+"""Those by which commands are told of tables."""
 
 
 def dataset_of(dataset: Dataset, linked: LinkedTable) -> Dataset | None:
@@ -105,6 +109,24 @@ def arguments(dataset: Dataset, roles: Roles) -> list[str]:
         if entity != roles.unit:
             said += ["--table", f"{entity}={table}"]
     return said + [word for link in _links(roles) for word in ("--link", link)]
+
+
+def are_told(words: Sequence[str], dataset: Dataset, roles: Roles) -> bool:
+    """Whether a command was told of just the tables that are linked now.
+
+    Args:
+        words: Its arguments.
+        dataset: The records.
+        roles: Of the data set.
+    """
+
+    def told(words: Sequence[str]) -> set[tuple[str, str]]:
+        return {(flag, value) for flag, value in pairwise(words) if flag in FLAGS}
+
+    try:
+        return told(words) == told(arguments(dataset, roles))
+    except UnknownRun:
+        return False
 
 
 def tables(dataset: Dataset, roles: Roles) -> dict[str, Path]:

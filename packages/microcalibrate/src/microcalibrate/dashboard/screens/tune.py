@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from microcalibrate.dashboard import drafts, links, option_widgets, parts, target_tables
+from microcalibrate.dashboard import drafts, linking, links, option_widgets, parts, target_tables
 from microcalibrate.dashboard.launching import Form, offered, targets_form
 from microcalibrate.dashboard.saved import result_and_form, saved, show
 from microcalibrate.dashboard.screen import Screen
@@ -105,6 +105,14 @@ def _use(context: Context, outcome: Outcome, result: TuningResult, number: int) 
         ):
             context.go("robustness", dataset=dataset.id, view="New evaluation")
         st.caption("Fills the form of Robustness: the same folds, with every target in view.")
+    if outcome.run and not linking.are_told(
+        outcome.run.arguments, dataset, drafts.read_roles(dataset)
+    ):
+        parts.notice(
+            "The tables have changed.",
+            "Those that belong to the data set are no longer those of this tuning, so the same "
+            "options will give another loss.",
+        )
     if not _has_same_targets(dataset, outcome):
         parts.notice(
             "The targets have changed.",
