@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from microcalibrate.diagnostics import diagnose
-from microcalibrate.figures.plotting import percent, readable
+from microcalibrate.figures.plotting import amount, percent, readable
 from microcalibrate.regularise import Survey
 from microcalibrate.regularise.loop import regularise
 from microcalibrate.regularise.result import RegulariseResult
@@ -53,11 +53,13 @@ def model(survey: Survey) -> TrainedModel:
 def result(survey: Survey, model: TrainedModel) -> RegulariseResult:
     weights, persons = survey.weights.to_numpy(), survey.tables["person"]
     rows = [
-        ("everybody", weights.sum() * 0.98, None, "age >= 0"),
-        (f"wages {HOSTILE}", (weights * persons.wages).sum() * 0.95, "wages", None),
-        ("elderly", weights[persons.age >= 65].sum() * 1.05, None, "age >= 65"),
+        ("everybody", weights.sum() * 0.98, None, "age >= 0", None),
+        (f"wages {HOSTILE}", (weights * persons.wages).sum() * 0.95, "wages", None, None),
+        ("elderly", weights[persons.age >= 65].sum() * 1.05, None, "age >= 65", None),
+        ("mean age", np.average(persons.age, weights=weights) * 0.99, "age", None, "mean"),
     ]
-    targets = pd.DataFrame(rows, columns=["name", "value", "variable", "filter"])
+    columns = ["name", "value", "variable", "filter", "aggregate"]
+    targets = pd.DataFrame(rows, columns=columns)
     return regularise(
         survey,
         model,
@@ -104,6 +106,26 @@ def test_generated_records_are_said_to_be_no_respondents(result: RegulariseResul
     words = f"{len(result.lineage):,} of the {len(result.units):,} person records are generated"
     assert words in head
     assert "nobody was interviewed for them" in head
+
+
+def test_a_mean_is_told_in_its_own_unit(result: RegulariseResult, survey: Survey) -> None:
+    row = result.targets.set_index("name").loc["mean age"]
+    then, now = survey.tables["person"], result.survey.tables["person"]
+
+    assert result.changed
+    assert row["target"] == 0
+    np.testing.assert_allclose(
+        row[["declared_before", "declared_after"]].to_numpy(dtype=float),
+        [np.average(table.age, weights=table.weight) for table in (then, now)],
+        rtol=1e-9,
+    )
+    told = next(
+        row
+        for row in Reader(regularise_page.render(result)).table("Target")
+        if row[0] == "mean age"
+    )
+    assert told[1:4] == [amount(row[f"declared{when}"]) for when in ("", "_before", "_after")]
+    assert result.targets.set_index("name").declared.drop("mean age").isna().all()
 
 
 def test_every_round_and_offender_is_told(result: RegulariseResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,11 +36,17 @@ HISTORY_COLUMNS = (
 )
 
 
-def as_declared(targets: pd.DataFrame) -> pd.DataFrame:
+def as_declared(
+    targets: pd.DataFrame,
+    shown: Sequence[str] = ("target", "initial", "final"),
+    declared: Sequence[str] = DECLARED_COLUMNS,
+) -> pd.DataFrame:
     """A table of targets for people: what is no total is in its own unit.
 
     Args:
         targets: That of a result.
+        shown: Columns of totals.
+        declared: The same in the targets' own units, NaN for totals; older tables have none.
 
     Examples:
         >>> import pandas as pd
@@ -48,8 +55,12 @@ def as_declared(targets: pd.DataFrame) -> pd.DataFrame:
         >>> as_declared(pd.DataFrame([mean | ends]))[["target", "initial", "final"]].values.tolist()
         [[35.0, 30.0, 35.0]]
     """
-    own = zip(("target", "initial", "final"), DECLARED_COLUMNS, strict=True)
-    is_total = targets["declared"].isna()
+    if declared[0] not in targets:
+        return targets
+    is_total = targets[declared[0]].isna()
     return targets.assign(
-        **{name: targets[name].where(is_total, targets[declared]) for name, declared in own}
+        **{
+            name: targets[name].where(is_total, targets[own])
+            for name, own in zip(shown, declared, strict=True)
+        }
     )

@@ -381,7 +381,7 @@ class _Run:
             rounds=rounds_table(progress),
             offenders=offenders_table(progress, saved["id"]),
             irreducible=irreducible_table(progress, saved["id"]),
-            targets=targets_table(self.loop.yardstick, start, state),
+            targets=targets_table(self.loop, start, state),
             lineage=lineage_table(progress, state),
             units=units_table(state, saved),
             original_weights=saved,

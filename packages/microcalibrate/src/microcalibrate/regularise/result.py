@@ -83,6 +83,8 @@ class RegulariseResult:
         targets: One row per target: `name`, `family`, `target`, `before`, `after`,
             `before_error`, `after_error`, `scale`, `tolerance`, `importance`, `price` (entropy per
             unit of the target) and `price_per_scale`; prices are missing for an unchanged survey.
+            Of means, ratios, shares and quantiles these are of the totals that they are held by,
+            and `declared`, `declared_before`, `declared_after` are in their own unit.
         lineage: One row per generated unit: `id`, `lineage`, `source`, `round`, `backend`,
             `conditioned`, `fraction` (asked for), `achieved`, `weight`, `prior`.
         units: One row per unit: `id`, `lineage`, `is_synthetic`, `original_weight` (missing for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,12 @@ from microcalibrate.regularise.provenance import (
     ROUND,
     SYNTHETIC,
 )
-from microcalibrate.regularise.state import State, Yardstick
+from microcalibrate.regularise.state import State
+
+if TYPE_CHECKING:
+    from microcalibrate.regularise.rounds import Loop
+
+DECLARED = ("declared", "declared_before", "declared_after")
 
 ROUND_TYPES = {
     "round": "int64", "accepted": "bool", "reason": "str", "n_offenders": "int64",
@@ -60,9 +65,9 @@ def irreducible_table(progress: Progress, ids: pd.Series[Any]) -> pd.DataFrame:
     return _typed(rows, {"id": "", "reason": "str"}, ids)
 
 
-def targets_table(yardstick: Yardstick, start: State, state: State) -> pd.DataFrame:
+def targets_table(loop: Loop, start: State, state: State) -> pd.DataFrame:
     """One row per target, before and after."""
-    targets = yardstick.targets
+    targets = loop.yardstick.targets
     first, last = (np.asarray(of.matrix.T @ of.weights, dtype=np.float64) for of in (start, state))
     prices = np.full(len(targets.names), np.nan)
     if state.recalibration is not None:
@@ -82,7 +87,15 @@ def targets_table(yardstick: Yardstick, start: State, state: State) -> pd.DataFr
             "price": prices,
             "price_per_scale": prices * targets.scales,
         }
-    )
+    ).assign(**_declared(loop, start, state))
+
+
+def _declared(loop: Loop, start: State, state: State) -> dict[str, Any]:
+    """Targets that are no totals, in their own unit; NaN for totals."""
+    first, last = (loop.builder.in_own_units(of.survey, of.weights) for of in (start, state))
+    if first is None or last is None:
+        return dict.fromkeys(DECLARED, np.nan)
+    return dict(zip(DECLARED, (*first, last[1]), strict=True))
 
 
 def lineage_table(progress: Progress, state: State) -> pd.DataFrame:

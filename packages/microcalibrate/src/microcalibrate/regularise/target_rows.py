@@ -15,7 +15,7 @@ from microcalibrate.errors import InvalidProblem
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.provenance import without_provenance
 from microcalibrate.regularise.survey import Survey
-from microcalibrate.targets import targets_of_units
+from microcalibrate.targets import read_rows, targets_of_units
 
 Tables: TypeAlias = dict[str, pd.DataFrame]
 BuildMatrix: TypeAlias = Callable[[Tables], Any]
@@ -23,6 +23,8 @@ Evaluate: TypeAlias = Callable[[Tables], Mapping[str, Any]]
 
 # Two computations of one row may differ by this much of the size of its column.
 SAME = 1e-9
+QUOTIENTS = {"mean", "ratio", "share", "quantile"}
+"""What targets are that have a unit of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,28 @@ class DeclaredRows:
         """Matrix of a survey to which offspring were added at the end: built anew."""
         return self.build(grown.survey, grown.weights)[0]
 
+    def in_own_units(self, survey: Survey, weights: Vector) -> tuple[Vector, Vector] | None:
+        """What means, ratios, shares and quantiles shall be, and are; NaN for totals.
+
+        Args:
+            survey: The whole.
+            weights: Of its units.
+
+        Returns:
+            Each of shape `(n_targets,)`; None where all targets are totals.
+        """
+        asked = {str(cells.get("aggregate", cells.get("agg"))) for cells in read_rows(self.table)}
+        if not asked & QUOTIENTS:
+            return None
+        found = targets_of_units(
+            survey.tables, survey.unit, survey.unit_positions, self.table, weights
+        )
+        wanted, present = np.full((2, len(found.names)), np.nan)
+        if found.quotients is not None:
+            wanted[found.quotients.columns] = found.quotients.levels
+            present[found.quotients.columns] = found.quotients.at(found.matrix.T @ weights, weights)
+        return wanted, present
+
 
 @dataclass(frozen=True, eq=False)
 class CalculatedRows:
@@ -176,6 +200,9 @@ class CalculatedRows:
         if grown.check and grown.new_rows is None:
             check_no_bleed(both, self._rows(grown.survey), "build_matrix")
         return both
+
+    def in_own_units(self, survey: Survey, weights: Vector) -> None:
+        """Of calculated targets only the totals are known."""
 
     def _rows(self, survey: Survey) -> Any:
         tables = {n: t.copy(deep=False) for n, t in without_provenance(survey).tables.items()}

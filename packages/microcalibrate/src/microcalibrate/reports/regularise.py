@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from microcalibrate.diagnostics.frame import records_of
 from microcalibrate.figures import diagnostics, weight_distribution
 from microcalibrate.figures.plotting import amount, count, percent, power_of_ten, round_percent
+from microcalibrate.regularise.tabulating import DECLARED
 from microcalibrate.reports.calibration import kind
 from microcalibrate.reports.diagnosis import flagged_records
 from microcalibrate.reports.page import (
@@ -27,6 +28,7 @@ from microcalibrate.reports.page import (
 )
 from microcalibrate.reports.spreading import offender_parts, stability_parts
 from microcalibrate.reports.surface import settings_parts
+from microcalibrate.result_tables import as_declared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -308,6 +310,7 @@ def _kept(row: Mapping[Any, Any]) -> str:
 
 
 def _targets(targets: pd.DataFrame) -> list[Part]:
+    targets = as_declared(targets, ("target", "before", "after"), DECLARED)
     order = targets.after_error.abs().sort_values(ascending=False, kind="stable").index
     rows = [
         [

@@ -72,6 +72,8 @@ def _state(diagnosis: Any) -> dict[str, tuple[float, Callable[[float], str]]]:
 
 
 def _regularised(result: Any) -> Side:
+    from microcalibrate.result_tables import DECLARED_COLUMNS, as_declared
+
     statistics = _state(result.after)
     statistics["records flagged before"] = (result.before.summary_figures["n_flagged"], _count)
     statistics["generated records"] = (len(result.lineage), _count)
@@ -81,7 +83,8 @@ def _regularised(result: Any) -> Side:
             result.targets.after_error.abs().mean(),
             percent,
         )
-    targets = result.targets[["name", "target", "after_error"]]
+    targets = as_declared(result.targets, ("target",), DECLARED_COLUMNS[:1])
+    targets = targets[["name", "target", "after_error"]]
     return Side(
         statistics,
         targets.rename(columns={"after_error": "error"}),
