@@ -92,7 +92,8 @@ def targets_table(loop: Loop, start: State, state: State) -> pd.DataFrame:
 
 def _declared(loop: Loop, start: State, state: State) -> dict[str, Any]:
     """Targets that are no totals, in their own unit; NaN for totals."""
-    first, last = (loop.builder.in_own_units(of.survey, of.weights) for of in (start, state))
+    first = loop.builder.in_own_units(start.survey, start.weights)
+    last = first and loop.builder.in_own_units(state.survey, state.weights)
     if first is None or last is None:
         return dict.fromkeys(DECLARED, np.nan)
     return dict(zip(DECLARED, (*first, last[1]), strict=True))

@@ -15,7 +15,7 @@ from microcalibrate.errors import InvalidProblem
 from microcalibrate.problem import Problem
 from microcalibrate.regularise.provenance import without_provenance
 from microcalibrate.regularise.survey import Survey
-from microcalibrate.targets import read_rows, targets_of_units
+from microcalibrate.targets import targets_of_units
 
 Tables: TypeAlias = dict[str, pd.DataFrame]
 BuildMatrix: TypeAlias = Callable[[Tables], Any]
@@ -23,8 +23,6 @@ Evaluate: TypeAlias = Callable[[Tables], Mapping[str, Any]]
 
 # Two computations of one row may differ by this much of the size of its column.
 SAME = 1e-9
-QUOTIENTS = {"mean", "ratio", "share", "quantile"}
-"""What targets are that have a unit of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,16 +123,14 @@ class DeclaredRows:
         Returns:
             Each of shape `(n_targets,)`; None where all targets are totals.
         """
-        asked = {str(cells.get("aggregate", cells.get("agg"))) for cells in read_rows(self.table)}
-        if not asked & QUOTIENTS:
-            return None
         found = targets_of_units(
             survey.tables, survey.unit, survey.unit_positions, self.table, weights
         )
+        if found.quotients is None:
+            return None
         wanted, present = np.full((2, len(found.names)), np.nan)
-        if found.quotients is not None:
-            wanted[found.quotients.columns] = found.quotients.levels
-            present[found.quotients.columns] = found.quotients.at(found.matrix.T @ weights, weights)
+        wanted[found.quotients.columns] = found.quotients.levels
+        present[found.quotients.columns] = found.quotients.at(found.matrix.T @ weights, weights)
         return wanted, present
 
 
