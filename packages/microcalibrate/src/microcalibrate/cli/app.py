@@ -37,8 +37,8 @@ class _Commands(TyperGroup):
     def make_context(self, *args: Any, **options: Any) -> Any:
         try:
             return super().make_context(*args, **options)
-        except KeyboardInterrupt as interrupt:
-            raise _cancelled() from interrupt
+        except KeyboardInterrupt as pressed:
+            raise _cancelled() from pressed
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,8 +47,8 @@ class _Commands(TyperGroup):
             said = in_flags(str(error)) if isinstance(error, _NAME_ARGUMENTS) else str(error)
             complain(f"Error: {said}")
             raise typer.Exit(BAD_USAGE if isinstance(error, InvalidOption) else FAILURE) from error
-        except KeyboardInterrupt as interrupt:
-            raise _cancelled() from interrupt
+        except KeyboardInterrupt as pressed:
+            raise _cancelled() from pressed
 
 
 def _cancelled() -> typer.Exit:
